@@ -1,0 +1,207 @@
+"""The configuration as the rest of the daemon sees it: frozen, typed, complete.
+
+Nothing here reads files or the environment; `daemon.config.load` does and hands out a `Config`.
+Durations are seconds, sizes bytes, depths blocks.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+
+class Secret:
+    """A text that must never be seen: `str`, `repr` and formatting give ``***``.
+
+    Call `reveal` only where the value leaves for the node or the database.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __reduce__(self) -> str:
+        # A pickle or a deep copy into a report would carry the text out.
+        raise TypeError("a Secret can not be pickled")
+
+
+class TlsMode(StrEnum):
+    """GoiPay's words: plain TCP, server certificate, client certificates required as well."""
+
+    NONE = "none"
+    TLS = "tls"
+    MTLS = "mtls"
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Certificates of the gRPC listener; `cert` and `key` are set unless `mode` is none.
+
+    `ca` is GoiPay's setting for the authority of our own certificate; the daemon has no use for it
+    (put the chain into `cert`). `client_ca` is not empty when `mode` is mtls.
+    """
+
+    mode: TlsMode
+    cert: Path | None
+    key: Path | None
+    ca: Path | None
+    client_ca: tuple[Path, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcLimits:
+    """Bounds of the gRPC server; all are positive."""
+
+    message_bytes: int
+    connections: int
+    streams_per_connection: int
+    stream_buffer_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The gRPC listener. Port 0 lets the system choose (tests)."""
+
+    host: str
+    port: int
+    reflection: bool
+    tls: TlsConfig
+    limits: GrpcLimits
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """The REST listener. Port 0 lets the system choose (tests)."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseConfig:
+    """`url` is a SQLAlchemy URL: ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``."""
+
+    url: Secret
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.url.reveal().startswith("sqlite:")
+
+    @property
+    def display(self) -> str:
+        """The URL without user, password and query, for logs and for people."""
+        return display_url(self.url.reveal())
+
+
+@dataclass(frozen=True, slots=True)
+class ZmqConfig:
+    """Where a Bitcoin-family node pushes from.
+
+    Not `enabled`: never subscribe. Enabled without `endpoints`: ask the node
+    (`getzmqnotifications`). Otherwise topic (rawtx, hashblock, sequence) → ``tcp://host:port``.
+    """
+
+    enabled: bool
+    endpoints: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CoinConfig:
+    """One enabled chain and its node; `coin` is the lower-case chain id (btc, ltc).
+
+    `url` carries no user or password: they are in `user` and `password`, or in `cookie_file`, which
+    the node rewrites at each of its starts. It may carry an access key in its path: show `display`.
+    `confirmations` is for requests that name none; `poll_interval_s` is for what a node can not
+    push; `reorg_limit` and `settled_watch_depth` are blocks.
+    """
+
+    coin: str
+    url: str = field(repr=False)
+    user: str | None
+    password: Secret | None
+    cookie_file: Path | None
+    zmq: ZmqConfig
+    confirmations: int
+    poll_interval_s: float
+    rpc_timeout_s: float
+    reorg_limit: int
+    settled_watch_depth: int
+
+    @property
+    def display(self) -> str:
+        """Scheme, host and port of the node, for logs and for people."""
+        return display_url(self.url, keep_path=False)
+
+
+class LogFormat(StrEnum):
+    LOGFMT = "logfmt"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """`level` is debug, info, warning or error; `file` None means standard error."""
+
+    level: str
+    format: LogFormat
+    file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class AssetsConfig:
+    """`file` extends or replaces the built-in table of assets."""
+
+    file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A setting's value and where it came from, in words ("default", "tallyd.yml:3")."""
+
+    value: object
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the daemon is told from outside.
+
+    `coins` holds only chains that are switched on and have a driver, in a stable order. `warnings`
+    are sentences to log at start: nothing in them is fatal. `settings` is every setting by its path
+    in the file, for `tallyd check` and for comparing two configurations.
+    """
+
+    server: ServerConfig
+    http: HttpConfig
+    database: DatabaseConfig
+    coins: Mapping[str, CoinConfig]
+    log: LogConfig
+    assets: AssetsConfig
+    state_dir: Path
+    file: Path | None
+    warnings: tuple[str, ...]
+    settings: Mapping[str, Resolved] = field(repr=False)
+
+
+def display_url(url: str, *, keep_path: bool = True) -> str:
+    """`url` without user, password, query and fragment, and without path unless `keep_path`."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path if keep_path else "", "", ""))
