@@ -1,0 +1,302 @@
+"""Get real nodes and a database server for tests and the demo, without root.
+
+    python -m tests.nodes.install [btc] [ltc] [postgres] [xmr] [--dest DIR] [--mirror URL]
+
+Downloads Debian packages with their libraries through apt, verified, and unpacks each into a
+folder of its own below DIR; the system is not changed. Every program is replaced there by a small
+script that runs it with that folder's own loader and libraries, so packages of a newer Debian run
+on an older one. The folders can be moved. A folder appears whole or not at all. Needs nothing but
+Python's standard library, and Debian's apt-get and dpkg-deb.
+"""
+
+import argparse
+import contextlib
+import fcntl
+import functools
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.nodes.apt import (
+    InstallError,
+    PackageMissingError,
+    PrivateApt,
+    Target,
+    machine_target,
+)
+from tests.nodes.sources import NoArchiveError, archive_at, debian_archive
+
+DEFAULT_DEST = Path(__file__).resolve().parents[2] / ".cache" / "nodes"
+_STAMP = "installed"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to get one server: the first suite that has the package wins.
+
+    ``programs`` are glob patterns below the unpacked root. ``without`` is a regular expression of
+    library packages that the programs can do without. ``system`` are patterns of the same programs
+    where the machine may already have them. Raise ``revision`` to have it installed anew.
+    """
+
+    title: str
+    choices: tuple[tuple[str, str], ...]  # (suite, package)
+    programs: tuple[str, ...]
+    without: str = ""
+    system: tuple[str, ...] = ()
+    revision: int = 1
+
+    @property
+    def main_program(self) -> str:
+        return self.programs[0].rpartition("/")[2]
+
+
+RECIPES = {
+    "btc": Recipe(
+        "Bitcoin Knots",
+        choices=(("sid", "bitcoin-knots"), ("forky", "bitcoin-knots")),
+        programs=("usr/bin/bitcoind", "usr/bin/bitcoin-cli"),
+    ),
+    "ltc": Recipe(
+        "Litecoin",
+        # usr/bin/litecoind is a shell script that writes into the home folder.
+        choices=(("bookworm", "litecoind"), ("trixie", "litecoind"), ("sid", "litecoind")),
+        programs=("usr/lib/litecoin/litecoind", "usr/bin/litecoin-cli"),
+    ),
+    "postgres": Recipe(
+        "PostgreSQL",
+        choices=(("bookworm", "postgresql-15"), ("trixie", "postgresql-17")),
+        programs=("usr/lib/postgresql/*/bin/postgres", "usr/lib/postgresql/*/bin/initdb"),
+        without="libllvm",  # only for its just-in-time compiler: 24 MB, and tests turn it off
+        system=("usr/lib/postgresql/1[3-9]/bin/postgres", "usr/lib/postgresql/[2-9]?/bin/postgres"),
+    ),
+    "xmr": Recipe(
+        "Monero",
+        choices=(("trixie", "monero"), ("forky", "monero"), ("sid", "monero")),
+        programs=("usr/bin/monerod", "usr/bin/monero-wallet-rpc"),
+    ),
+}
+
+
+def find(node: str, dest: Path = DEFAULT_DEST) -> Path | None:
+    """Return the path of a node's main program, or None when it is not on this machine.
+
+    Looks in ``dest``, then where the system keeps such programs, then along PATH.
+    """
+    recipe = RECIPES[node]
+    if is_installed(node, dest):
+        return _one(dest / node / "root", recipe.programs[0])
+    return _system_program(recipe)
+
+
+def is_installed(node: str, dest: Path = DEFAULT_DEST) -> bool:
+    """Whether ``dest`` holds the node as the current recipe makes it."""
+    try:
+        return (dest / node / _STAMP).read_text() == _stamp(RECIPES[node])
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def how_to_install(node: str) -> str:
+    """Return the reason and the remedy, for a test that has to be skipped."""
+    title = RECIPES[node].title
+    return f"{title} is not installed here: run 'python -m tests.nodes.install {node}'"
+
+
+def install(nodes: list[str], *, dest: Path = DEFAULT_DEST, mirror: str | None = None) -> None:
+    """Install what is missing of ``nodes``; raises InstallError when one cannot be had.
+
+    Safe to call from several processes at once: the others wait for the first.
+    """
+    if all(is_installed(node, dest) for node in nodes):
+        return
+    dest.mkdir(parents=True, exist_ok=True)
+    with _lock(dest / ".lock"):
+        missing = [node for node in nodes if not is_installed(node, dest)]
+        for stale in dest.glob(".unpacking-*"):
+            shutil.rmtree(stale)
+        if missing:
+            _install_missing(missing, dest, mirror)
+
+
+def _install_missing(nodes: list[str], dest: Path, mirror: str | None) -> None:
+    target = machine_target()
+    try:
+        archive = archive_at(mirror) if mirror else debian_archive()
+    except NoArchiveError as error:
+        raise InstallError(str(error)) from None
+    work = dest / f".unpacking-{os.getpid()}"
+
+    @functools.cache
+    def apt_for(suite: str) -> PrivateApt:
+        apt = PrivateApt(work / f"apt-{suite}", archive=archive, suite=suite, arch=target.arch)
+        apt.update()
+        return apt
+
+    try:
+        for node in nodes:
+            recipe = RECIPES[node]
+            _say(f"{recipe.title}:")
+            debs = _download(recipe, apt_for)
+            _unpack(debs, into=work / node, recipe=recipe, target=target)
+            (work / node / _STAMP).write_text(_stamp(recipe))
+            shutil.rmtree(dest / node, ignore_errors=True)
+            (work / node).rename(dest / node)
+            _say(f"  installed: {dest / node}")
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _download(recipe: Recipe, apt_for: Callable[[str], PrivateApt]) -> list[Path]:
+    """Fetch the recipe's package and libraries from the first suite that has it."""
+    refusals = []
+    for suite, package in recipe.choices:
+        try:
+            apt = apt_for(suite)
+            names = apt.closure([package], without=recipe.without)
+        except PackageMissingError as error:
+            refusals.append(str(error))
+            continue
+        return apt.download([package, *(name for name in names if name != package)])
+    raise InstallError(
+        f"{recipe.title} cannot be had: {'; '.join(refusals)}. Install "
+        f"{recipe.main_program} yourself and put it on PATH"
+    )
+
+
+def _unpack(debs: list[Path], *, into: Path, recipe: Recipe, target: Target) -> None:
+    """Unpack packages and make the recipe's programs run from where they are."""
+    root = into / "root"
+    root.mkdir(parents=True)
+    for deb in debs:
+        subprocess.run(["dpkg-deb", "-x", str(deb), str(root)], check=True)
+    libraries = [
+        folder
+        for prefix in ("usr/lib", "lib")
+        if (folder := Path(prefix) / target.triplet) and (root / folder).is_dir()
+    ]
+    loader = _one(root, f"**/{target.triplet}/{target.loader}").relative_to(root)
+    for pattern in recipe.programs:
+        program = _one(root, pattern)
+        _wrap(program, root=root, loader=loader, libraries=libraries)
+        _check_runs(program, recipe)
+
+
+def _wrap(program: Path, *, root: Path, loader: Path, libraries: list[Path]) -> None:
+    """Put a script in the program's place that runs it with the folder's own loader.
+
+    The program is told the script's path as its own, so programs that look for their companions
+    and data beside themselves (PostgreSQL) find them. --inhibit-cache keeps the loader from
+    choosing the system's libraries, which may be older than the program.
+    """
+    elf = program.with_name(program.name + ".elf")
+    program.rename(elf)
+    up = "/".join([".."] * (len(program.relative_to(root).parts) - 1))
+    path = ":".join(f"$root/{folder}" for folder in libraries)
+    program.write_text(
+        "#!/bin/sh\n"
+        f'root="${{0%/*}}/{up}"\n'
+        f'exec "$root/{loader}" --inhibit-cache --argv0 "$0" --library-path "{path}" '
+        '"$0.elf" "$@"\n'
+    )
+    program.chmod(0o755)
+
+
+def _check_runs(program: Path, recipe: Recipe) -> None:
+    done = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, check=False, timeout=60
+    )
+    if done.returncode:
+        raise InstallError(
+            f"{program.name} was unpacked but does not run here: {done.stderr.strip()[-500:]}\n"
+            f"Install {recipe.title} yourself and put {recipe.main_program} on PATH"
+        )
+    _say(f"  {done.stdout.splitlines()[0]}")
+
+
+def _one(root: Path, pattern: str) -> Path:
+    found = sorted(root.glob(pattern))
+    if not found:
+        raise InstallError(
+            f"the packages in {root} hold no {pattern}: Debian has changed their layout, and "
+            "tests/nodes/install.py has to follow"
+        )
+    return found[-1]
+
+
+def _system_program(recipe: Recipe) -> Path | None:
+    for pattern in recipe.system:
+        # By the number, so that 9 comes before 15.
+        found = sorted(Path("/").glob(pattern), key=lambda p: (len(str(p)), str(p)))
+        if found:
+            return found[-1]
+    on_path = shutil.which(recipe.main_program)
+    return Path(on_path) if on_path else None
+
+
+def _stamp(recipe: Recipe) -> str:
+    return f"{recipe.revision} {recipe.choices} {recipe.programs}\n"
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock; the kernel frees it when the process ends in whatever way."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say("another installation is under way: waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.nodes.install", description=__doc__.partition("\n")[0]
+    )
+    # No `choices`: argparse checks the empty list of an optional positional against them.
+    parser.add_argument(
+        "node", nargs="*", help=f"of {', '.join(RECIPES)}; default: btc ltc postgres"
+    )
+    parser.add_argument("--dest", type=Path, default=DEFAULT_DEST, help="default: %(default)s")
+    parser.add_argument("--mirror", help="address of a Debian archive, instead of the machine's")
+    options = parser.parse_args(arguments)
+    for node in options.node:
+        if node not in RECIPES:
+            parser.error(f"unknown node {node!r}: choose from {', '.join(RECIPES)}")
+    dest = options.dest.absolute()
+    nodes = options.node or ["btc", "ltc", "postgres"]
+    missing = [node for node in nodes if not _satisfied(node, dest)]
+    if not missing:
+        return 0
+    try:
+        install(missing, dest=dest, mirror=options.mirror)
+    except InstallError as error:
+        _say(f"error: {error}")
+        return 1
+    except KeyboardInterrupt:
+        _say("interrupted; nothing was left half-installed")
+        return 130
+    return 0
+
+
+def _satisfied(node: str, dest: Path) -> bool:
+    """Whether nothing has to be done: only PostgreSQL may be the system's own.
+
+    Nodes must be the versions that the tests pin; any supported PostgreSQL behaves alike.
+    """
+    if is_installed(node, dest):
+        return True
+    return bool(RECIPES[node].system) and _system_program(RECIPES[node]) is not None
+
+
+if __name__ == "__main__":
+    sys.exit(main())
