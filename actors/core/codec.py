@@ -1,0 +1,188 @@
+"""Events and invoice states as plain JSON values, and back: the form that is stored and published.
+
+Bytes are lower-case hex, money is a string of decimal digits (JSON numbers end at 2**53), instants
+are integers of Unix milliseconds. `from_json(to_json(x)) == x` for every event and state.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from actors.core import events as ev
+from actors.core.chain_events import OutPoint, Removal
+from actors.core.invoice import Invoice, Payment, State
+
+Json = dict[str, Any]
+
+_KINDS: dict[str, type[ev.Event]] = {
+    kind.kind: kind
+    for kind in (
+        ev.InvoiceCreated,
+        ev.PaymentSeen,
+        ev.PaymentIncluded,
+        ev.PaymentDisconnected,
+        ev.PaymentDisplaced,
+        ev.InvoiceCovered,
+        ev.InvoiceUncovered,
+        ev.InvoiceSettled,
+        ev.DeadlineReached,
+        ev.InvoiceExpired,
+        ev.SettlementReversed,
+        ev.SettlementRestored,
+    )
+}
+
+
+class CodecError(ValueError):
+    """Stored data that this version cannot read: a damaged store, or one of a newer version."""
+
+
+def event_to_json(event: ev.Event) -> Json:
+    """The event's fields without `kind`, which is stored beside them."""
+    encoded: Json = {}
+    for name in event.__dataclass_fields__:
+        encoded[name] = _encode(name, getattr(event, name))
+    return encoded
+
+
+def event_from_json(kind: str, data: Json) -> ev.Event:
+    """The event of that kind. Raises CodecError when kind or fields are not of this version."""
+    event_type = _KINDS.get(kind)
+    if event_type is None:
+        raise CodecError(f"event kind {kind!r} is unknown to this version")
+    try:
+        return event_type(**{name: _decode(name, value) for name, value in data.items()})
+    except (TypeError, ValueError, KeyError) as error:
+        raise CodecError(f"event of kind {kind!r} cannot be read: {error}") from error
+
+
+def invoice_to_json(invoice: Invoice) -> Json:
+    return {
+        "terms": _terms_to_json(invoice.terms),
+        "state": invoice.state.value,
+        "version": invoice.version,
+        "payments": [_payment_to_json(p) for p in invoice.payments],
+        "deadline_reached": invoice.deadline_reached,
+        "reversed": invoice.reversed,
+        "settled_at_ms": invoice.settled_at_ms,
+        "updated_at_ms": invoice.updated_at_ms,
+    }
+
+
+def invoice_from_json(data: Json) -> Invoice:
+    """Raises CodecError when the data are not a state of this version."""
+    try:
+        return Invoice(
+            terms=_terms_from_json(data["terms"]),
+            state=State(data["state"]),
+            version=data["version"],
+            payments=tuple(_payment_from_json(p) for p in data["payments"]),
+            deadline_reached=data["deadline_reached"],
+            reversed=data["reversed"],
+            settled_at_ms=data["settled_at_ms"],
+            updated_at_ms=data["updated_at_ms"],
+        )
+    except (TypeError, ValueError, KeyError) as error:
+        raise CodecError(f"invoice state cannot be read: {error}") from error
+
+
+def _encode(name: str, value: Any) -> Any:
+    match value:
+        case bytes():
+            return value.hex()
+        case OutPoint():
+            return [value.txid.hex(), value.index]
+        case Removal():
+            return value.value
+        case ev.Terms():
+            return _terms_to_json(value)
+        case int() if name.endswith("_base"):
+            return str(value)
+        case _:
+            return value
+
+
+def _decode(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    match name:
+        case "block_hash" | "by":
+            return bytes.fromhex(value)
+        case "outpoint":
+            return OutPoint(bytes.fromhex(value[0]), value[1])
+        case "reason":
+            return Removal(value)
+        case "terms":
+            return _terms_from_json(value)
+        case _ if name.endswith("_base"):
+            return int(value)
+        case _:
+            return value
+
+
+def _terms_to_json(terms: ev.Terms) -> Json:
+    return {
+        "invoice_id": str(terms.invoice_id),
+        "user_id": str(terms.user_id),
+        "asset": terms.asset,
+        "chain": terms.chain,
+        "network": terms.network,
+        "address": terms.address,
+        "destination": terms.destination.hex(),
+        "account_id": terms.account_id,
+        "path": list(terms.path),
+        "required_base": str(terms.required_base),
+        "confirmations": terms.confirmations,
+        "created_at_ms": terms.created_at_ms,
+        "expires_at_ms": terms.expires_at_ms,
+        "watch_depth": terms.watch_depth,
+    }
+
+
+def _terms_from_json(data: Json) -> ev.Terms:
+    major, minor = data["path"]
+    return ev.Terms(
+        invoice_id=UUID(data["invoice_id"]),
+        user_id=UUID(data["user_id"]),
+        asset=data["asset"],
+        chain=data["chain"],
+        network=data["network"],
+        address=data["address"],
+        destination=bytes.fromhex(data["destination"]),
+        account_id=data["account_id"],
+        path=(major, minor),
+        required_base=int(data["required_base"]),
+        confirmations=data["confirmations"],
+        created_at_ms=data["created_at_ms"],
+        expires_at_ms=data["expires_at_ms"],
+        watch_depth=data["watch_depth"],
+    )
+
+
+def _payment_to_json(payment: Payment) -> Json:
+    return {
+        "outpoint": [payment.outpoint.txid.hex(), payment.outpoint.index],
+        "amount_base": str(payment.amount_base),
+        "asset": payment.asset,
+        "first_seen_ms": payment.first_seen_ms,
+        "late": payment.late,
+        "height": payment.height,
+        "block_hash": payment.block_hash.hex() if payment.block_hash else None,
+        "gone": payment.gone.value if payment.gone else None,
+        "gone_by": payment.gone_by.hex() if payment.gone_by else None,
+    }
+
+
+def _payment_from_json(data: Json) -> Payment:
+    return Payment(
+        outpoint=OutPoint(bytes.fromhex(data["outpoint"][0]), data["outpoint"][1]),
+        amount_base=int(data["amount_base"]),
+        asset=data["asset"],
+        first_seen_ms=data["first_seen_ms"],
+        late=data["late"],
+        height=data["height"],
+        block_hash=bytes.fromhex(data["block_hash"]) if data["block_hash"] else None,
+        gone=Removal(data["gone"]) if data["gone"] else None,
+        gone_by=bytes.fromhex(data["gone_by"]) if data["gone_by"] else None,
+    )

@@ -1,0 +1,178 @@
+"""What we recorded: facts, frozen and versioned. An invoice's state is their fold, nothing else.
+
+The payment events say what the chain did; the invoice events say what followed from it, under the
+terms that the creation event carries, so no later change of policy rewrites history.
+`kind` and the field names are the stored and published form: change them only by a new kind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+from uuid import UUID
+
+from actors.core.chain_events import OutPoint, Removal
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What was agreed when the invoice was created; never changes."""
+
+    invoice_id: UUID
+    user_id: UUID
+    asset: str
+    chain: str
+    network: str
+    """The chain's network as its node calls it: `main`, `regtest`."""
+    address: str
+    destination: bytes
+    """What the chain is searched for: the scriptPubKey or address bytes."""
+    account_id: int
+    path: tuple[int, int]
+    """(major, minor) below the account's key."""
+    required_base: int
+    """Base units asked for; 0 means any amount."""
+    confirmations: int
+    """Depth at which a payment counts as final; the tip block is 1, the mempool 0."""
+    created_at_ms: int
+    expires_at_ms: int
+    watch_depth: int
+    """Confirmations up to which a payment is still watched for a reversal."""
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceCreated:
+    kind: ClassVar[str] = "invoice.created"
+    at_ms: int
+    terms: Terms
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentSeen:
+    """An output to the invoice's address entered the mempool (or came back to it)."""
+
+    kind: ClassVar[str] = "payment.seen"
+    at_ms: int
+    outpoint: OutPoint
+    amount_base: int
+    asset: str
+    first_seen_ms: int
+    """When the money was first known, itself or as the payment it replaced."""
+    late: bool
+    """First seen after the deadline, or after the invoice was closed: recorded, not credited."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentIncluded:
+    """An output to the invoice's address is in a block of the active chain."""
+
+    kind: ClassVar[str] = "payment.included"
+    at_ms: int
+    outpoint: OutPoint
+    amount_base: int
+    asset: str
+    first_seen_ms: int
+    late: bool
+    height: int
+    block_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentDisconnected:
+    """The payment's block left the active chain; the payment waits as if in the mempool."""
+
+    kind: ClassVar[str] = "payment.disconnected"
+    at_ms: int
+    outpoint: OutPoint
+    height: int
+    block_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentDisplaced:
+    """The payment is gone: replaced, double-spent or evicted."""
+
+    kind: ClassVar[str] = "payment.displaced"
+    at_ms: int
+    outpoint: OutPoint
+    reason: Removal
+    by: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceCovered:
+    """Timely payments, confirmed or not, reach the required amount."""
+
+    kind: ClassVar[str] = "invoice.covered"
+    at_ms: int
+    credited_base: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceUncovered:
+    """A reorg or replacement took so much away that the payments no longer reach the amount."""
+
+    kind: ClassVar[str] = "invoice.uncovered"
+    at_ms: int
+    credited_base: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceSettled:
+    """Payments at the required depth reach the amount: the goods may go out."""
+
+    kind: ClassVar[str] = "invoice.settled"
+    at_ms: int
+    credited_base: int
+    """The part that had the required depth."""
+    tip_height: int | None
+    """The tip that decided; None when the terms ask for no confirmation."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlineReached:
+    """The deadline passed while the invoice was open. Recorded once; a restart changes nothing."""
+
+    kind: ClassVar[str] = "invoice.deadline_reached"
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceExpired:
+    """After the deadline the timely payments did not reach the amount."""
+
+    kind: ClassVar[str] = "invoice.expired"
+    at_ms: int
+    credited_base: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementReversed:
+    """ALARM: money that settled the invoice is gone from mempool and chain."""
+
+    kind: ClassVar[str] = "invoice.reversed"
+    at_ms: int
+    credited_base: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettlementRestored:
+    """After a reversal the payments reach the amount again."""
+
+    kind: ClassVar[str] = "invoice.restored"
+    at_ms: int
+    credited_base: int
+
+
+PaymentEvent = PaymentSeen | PaymentIncluded | PaymentDisconnected | PaymentDisplaced
+InvoiceEvent = (
+    InvoiceCreated
+    | InvoiceCovered
+    | InvoiceUncovered
+    | InvoiceSettled
+    | DeadlineReached
+    | InvoiceExpired
+    | SettlementReversed
+    | SettlementRestored
+)
+Event = PaymentEvent | InvoiceEvent

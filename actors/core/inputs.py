@@ -1,0 +1,81 @@
+"""What happened, as an invoice is told it. Inputs are never stored; events are (see `events`).
+
+Every input may arrive twice, late or not at all: `decide` compares it with the state and records
+only what is new. Times are Unix milliseconds of our own clock unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from actors.core.chain_events import Output, Removal
+from actors.core.chain_view import BlockRef
+
+
+@dataclass(frozen=True, slots=True)
+class TxSeen:
+    """A transaction in the mempool pays the invoice."""
+
+    txid: bytes
+    outputs: tuple[Output, ...]
+    at_ms: int
+    replaces: tuple[bytes, ...] = ()
+    """Transactions it excludes. Its payments inherit the time at which they were first seen, so a
+    fee bump after the deadline does not make a timely payment late."""
+
+
+@dataclass(frozen=True, slots=True)
+class TxIncluded:
+    """A transaction in the block that is now the tip pays the invoice."""
+
+    txid: bytes
+    outputs: tuple[Output, ...]
+    block: BlockRef
+    at_ms: int
+    replaces: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TxRemoved:
+    """A transaction is neither in the mempool nor in the active chain any more."""
+
+    txid: bytes
+    reason: Removal
+    by: bytes | None
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChainShortened:
+    """Blocks above `height` left the active chain; their transactions count as unconfirmed."""
+
+    height: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HeightTaken:
+    """The active chain has `block_hash` at `height`: a payment recorded in another block of that
+    height was reorganised away while nobody watched (a crash between append and cursor)."""
+
+    height: int
+    block_hash: bytes
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class TipReached:
+    """The active chain has grown to `height`."""
+
+    height: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class DeadlinePassed:
+    """The chain has been read up to `at_ms`, which is not before the invoice's deadline."""
+
+    at_ms: int
+
+
+Input = TxSeen | TxIncluded | TxRemoved | ChainShortened | HeightTaken | TipReached | DeadlinePassed
