@@ -1,0 +1,356 @@
+"""Real bitcoind (Knots) and litecoind nodes on regtest, for tests and the demo.
+
+Everything blocks: asynchronous code calls it through ``trio.to_thread.run_sync``.
+"""
+
+import contextlib
+import http.client
+import secrets
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from tests.helpers.bitcoin_rpc import HttpError, RpcClient, RpcError
+from tests.helpers.ports import free_port
+from tests.helpers.process import ServerError, ServerProcess, wait_until
+from tests.nodes.install import find, how_to_install
+
+Family = Literal["btc", "ltc"]
+
+COIN_BASE = 100_000_000  # satoshi per BTC, litoshi per LTC
+MATURITY_BLOCKS = 100
+MWEB_HEIGHT = 432  # regtest; this block cannot be mined without a pending peg-in
+ALL_TOPICS = ("rawtx", "rawblock", "hashtx", "hashblock", "sequence")
+_WALLET = "tests"
+_START_ATTEMPTS = 3
+_STOP_GRACE_S = 5.0
+
+
+class BitcoinNode:
+    """One regtest node and its wallet; use as a context manager, or start() and close().
+
+    ``datadir`` is kept when given and is otherwise temporary. ``zmq`` names the topics to publish,
+    all on one endpoint (``zmq_endpoint``); Litecoin takes the setting and ignores it, because
+    Debian builds it without ZMQ. ``auth`` "password" uses ``user`` and ``password``, "cookie" the
+    file ``cookie_file``. Ports, credentials and wallet stay the same over restart(). Amounts are
+    integers in base units.
+    """
+
+    def __init__(
+        self,
+        family: Family,
+        *,
+        datadir: Path | None = None,
+        program: Path | None = None,
+        auth: Literal["password", "cookie"] = "password",
+        zmq: Sequence[str] = ALL_TOPICS,
+        extra: Sequence[str] = (),
+    ) -> None:
+        found = program or find(family)
+        if found is None:
+            raise ServerError(how_to_install(family))
+        self.family = family
+        self.auth = auth
+        self.user = "tests"
+        self.password = secrets.token_hex(16)
+        self._program = found
+        self._topics = tuple(zmq)
+        self._extra = tuple(extra)
+        self._is_temporary = datadir is None
+        self.datadir = datadir or Path(tempfile.mkdtemp(prefix=f"tally-{family}-"))
+        self._process: ServerProcess | None = None
+        self._mining_address: str | None = None
+        self._choose_ports()
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Start, wait until the RPC server answers, and open the wallet if there is one."""
+        assert self._process is None, "the node is already started"
+        self.datadir.mkdir(parents=True, exist_ok=True)
+        for _ in range(_START_ATTEMPTS - 1):
+            try:
+                self._start_once()
+            except ServerError as error:
+                if "bind" not in str(error).lower():
+                    raise
+                self._choose_ports()  # another process was faster
+            else:
+                return
+        self._start_once()
+
+    def stop(self) -> None:
+        """Stop in order; what the chain and the wallet hold is on disk afterwards.
+
+        Litecoin waits 30 s for idle HTTP connections before it flushes, so it is made to flush
+        first and is killed if it does not end soon.
+        """
+        process = self._process
+        if process is None:
+            return
+        request: signal.Signals | None = signal.SIGTERM
+        with contextlib.suppress(OSError, http.client.HTTPException, RpcError, HttpError):
+            self.rpc("gettxoutsetinfo")  # writes the chain state to disk as a side effect
+            self.rpc("stop")
+            request = None
+        process.stop(request=request, grace_s=_STOP_GRACE_S)
+        self._process = None
+
+    def kill(self) -> None:
+        """End at once, as in a power cut; blocks since the last flush may be gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def restart(self) -> None:
+        """Stop if it runs, and start again on the same folder and ports."""
+        self.stop()
+        self.start()
+
+    def close(self) -> None:
+        """Stop, and remove the folder if it was temporary."""
+        if self._is_temporary:
+            self.kill()
+            shutil.rmtree(self.datadir, ignore_errors=True)
+        else:
+            self.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.is_running
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.rpc_port}"
+
+    @property
+    def cookie_file(self) -> Path:
+        return self.datadir / "regtest" / ".cookie"
+
+    @property
+    def zmq_endpoint(self) -> str:
+        return f"tcp://127.0.0.1:{self.zmq_port}"
+
+    @property
+    def p2p_address(self) -> str:
+        return f"127.0.0.1:{self.p2p_port}"
+
+    # --- RPC ---
+
+    def rpc(self, method: str, *params: Any, timeout_s: float = 60.0) -> Any:
+        """Call the node; raises RpcError, HttpError or OSError. Fractions come as Decimal."""
+        return self.client.call(method, *params, timeout_s=timeout_s)
+
+    def height(self) -> int:
+        return int(self.rpc("getblockcount"))
+
+    def tip(self) -> str:
+        return str(self.rpc("getbestblockhash"))
+
+    def mempool(self) -> list[str]:
+        return list(self.rpc("getrawmempool"))
+
+    # --- wallet and blocks ---
+
+    def fund(self) -> None:
+        """Have a wallet with spendable coins: mines 101 blocks, once per folder."""
+        self._open_wallet()
+        if not self.rpc("getbalance"):
+            self.mine(MATURITY_BLOCKS + 1)
+
+    def new_address(self, kind: str = "bech32") -> str:
+        """Return a fresh address of the wallet: legacy, p2sh-segwit, bech32, bech32m or mweb."""
+        self._open_wallet()
+        return str(self.rpc("getnewaddress", "", kind))
+
+    def pay(self, address: str, amount_base: int) -> str:
+        """Send from the wallet, replaceable (BIP 125); returns the txid, in the mempool."""
+        return str(self.rpc("sendtoaddress", address, coins(amount_base)))
+
+    def mine(self, blocks: int = 1) -> list[str]:
+        """Mine with what the mempool holds; returns the new blocks' hashes."""
+        if self._mining_address is None:
+            self._mining_address = self.new_address()
+        return list(self.rpc("generatetoaddress", blocks, self._mining_address))
+
+    def mine_empty(self, blocks: int = 1) -> list[str]:
+        """Mine blocks with a coinbase only; the mempool stays as it is."""
+        # A fresh address, so that a fork block never equals the block it displaces.
+        address = self.new_address()
+        return [str(self.rpc("generateblock", address, [])["hash"]) for _ in range(blocks)]
+
+    def replace(
+        self,
+        txid: str,
+        *,
+        outputs: Mapping[str, int] | None = None,
+        extra_fee_base: int = 20_000,
+    ) -> str:
+        """Replace the wallet's mempool transaction by one with a higher fee; returns its txid.
+
+        The replacement spends the same inputs. Without ``outputs`` it pays the same and takes the
+        fee from the change (a bump); with ``outputs`` (address → base units, may be empty) it pays
+        these instead and the rest goes back to the wallet (a double-spend).
+        """
+        old = self.rpc("getrawtransaction", txid, True)
+        fee_base = base_units(self.rpc("getmempoolentry", txid)["fees"]["base"])
+        paid = {_address(out): base_units(out["value"]) for out in old["vout"]}
+        total_base = sum(paid.values()) + fee_base
+        if outputs is None:
+            change = [a for a in paid if self.rpc("getaddressinfo", a).get("ischange")]
+            if not change:
+                raise ValueError(f"{txid} has no change output to take a higher fee from")
+            new = {address: base for address, base in paid.items() if address != change[0]}
+            rest_address = change[0]
+        else:
+            new = dict(outputs)
+            rest_address = self.new_address()
+        new[rest_address] = total_base - fee_base - extra_fee_base - sum(new.values())
+        inputs = [{"txid": vin["txid"], "vout": vin["vout"]} for vin in old["vin"]]
+        raw = self.rpc("createrawtransaction", inputs, {a: coins(b) for a, b in new.items()})
+        signed = self.rpc("signrawtransactionwithwallet", raw)
+        assert signed["complete"]
+        return str(self.rpc("sendrawtransaction", signed["hex"], 0))
+
+    def reorg(self, depth: int, *, length: int | None = None) -> tuple[list[str], list[str]]:
+        """Displace the last ``depth`` blocks by a longer fork of empty blocks.
+
+        ``length`` is the fork's, by default ``depth + 1``. Transactions of the displaced blocks are
+        in the mempool afterwards. Returns the displaced hashes and the new ones, both ascending.
+        """
+        height = self.height()
+        old = [str(self.rpc("getblockhash", h)) for h in range(height - depth + 1, height + 1)]
+        self.rpc("invalidateblock", old[0])
+        new = self.mine_empty(depth + 1 if length is None else length)
+        if len(new) > depth:
+            # Lift the ban: otherwise the node would refuse what others build on the old blocks.
+            self.rpc("reconsiderblock", old[0])
+        return old, new
+
+    def activate_mweb(self) -> str:
+        """Bring a Litecoin chain past MWEB's activation; returns the peg-in's txid."""
+        self.fund()
+        missing = MWEB_HEIGHT - 1 - self.height()
+        assert missing >= 0, "MWEB is already active"
+        if missing:
+            self.mine(missing)
+        peg_in = self.pay(self.new_address("mweb"), 10 * COIN_BASE)
+        self.mine()
+        return peg_in
+
+    # --- inner ---
+
+    def _choose_ports(self) -> None:
+        self.rpc_port, self.p2p_port, self.zmq_port = free_port(), free_port(), free_port()
+        self.client = RpcClient(self.rpc_port, self._credentials)
+
+    def _credentials(self) -> str:
+        if self.auth == "cookie":
+            return self.cookie_file.read_text()
+        return f"{self.user}:{self.password}"
+
+    def _start_once(self) -> None:
+        name = "bitcoin.conf" if self.family == "btc" else "litecoin.conf"
+        lines = [f"rpcuser={self.user}", f"rpcpassword={self.password}"]
+        config = self.datadir / name
+        config.touch(mode=0o600)
+        config.write_text("\n".join(lines if self.auth == "password" else []) + "\n")
+        log = self.datadir / "output.log"
+        log.unlink(missing_ok=True)
+        process = ServerProcess([self._program, *self._flags()], log=log)
+        process.wait_ready(self._answers)
+        self._process = process
+        if (self.datadir / "regtest" / "wallets" / _WALLET).exists():
+            self._open_wallet()
+
+    def _flags(self) -> list[str]:
+        flags = [
+            "-regtest",
+            f"-datadir={self.datadir}",
+            "-server",
+            f"-rpcport={self.rpc_port}",
+            "-rpcbind=127.0.0.1",
+            "-rpcallowip=127.0.0.1",
+            f"-port={self.p2p_port}",
+            "-bind=127.0.0.1",
+            "-connect=0",
+            "-dnsseed=0",
+            "-listenonion=0",
+            "-discover=0",
+            "-fallbackfee=0.0002",
+            "-walletrbf=1",
+            "-printtoconsole=0",
+        ]
+        if self.family == "ltc":
+            flags.append("-mempoolreplacement=1")
+        flags += [f"-zmqpub{topic}={self.zmq_endpoint}" for topic in self._topics]
+        return [*flags, *self._extra]
+
+    def _answers(self) -> bool:
+        try:
+            self.rpc("getblockchaininfo")
+        except (OSError, http.client.HTTPException):
+            return False  # not listening yet, or the cookie is not written yet
+        except RpcError as error:
+            if error.code != -28:  # warming up
+                raise
+            return False
+        return True
+
+    def _open_wallet(self) -> None:
+        if self.rpc("listwallets"):
+            return
+        if (self.datadir / "regtest" / "wallets" / _WALLET).exists():
+            self.rpc("loadwallet", _WALLET)
+        else:
+            self.rpc("createwallet", _WALLET)
+
+
+def connect(node: BitcoinNode, other: BitcoinNode) -> None:
+    """Let two nodes speak with each other, and wait until they agree on the tip."""
+    for each in (node, other):
+        each.rpc("setnetworkactive", True)
+    node.rpc("addnode", other.p2p_address, "onetry")
+    wait_until(lambda: node.tip() == other.tip(), "both nodes have the same tip")
+
+
+def split(node: BitcoinNode, other: BitcoinNode) -> None:
+    """Cut two nodes off from each other; connect() heals it and the longer chain wins."""
+    for each in (node, other):
+        each.rpc("setnetworkactive", False)
+    wait_until(
+        lambda: not (node.rpc("getconnectioncount") or other.rpc("getconnectioncount")),
+        "the nodes have no peers",
+    )
+
+
+def coins(amount_base: int) -> str:
+    """Write base units the way the nodes' RPC takes an amount."""
+    return f"{amount_base // COIN_BASE}.{amount_base % COIN_BASE:08d}"
+
+
+def base_units(amount: Decimal | int) -> int:
+    """Read an amount of the nodes' RPC as base units."""
+    return int(Decimal(amount) * COIN_BASE)
+
+
+def _address(output: Mapping[str, Any]) -> str:
+    script = output["scriptPubKey"]
+    return str(script.get("address") or script["addresses"][0])  # the latter is Litecoin 0.21's
