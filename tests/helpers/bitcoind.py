@@ -9,7 +9,7 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,7 @@ MWEB_HEIGHT = 432  # regtest; this block cannot be mined without a pending peg-i
 ALL_TOPICS = ("rawtx", "rawblock", "hashtx", "hashblock", "sequence")
 _WALLET = "tests"
 _START_ATTEMPTS = 3
-_STOP_GRACE_S = 5.0
+_STOP_GRACE_S = 3.0
 
 
 class BitcoinNode:
@@ -194,6 +194,9 @@ class BitcoinNode:
         """Mine blocks with a coinbase only; the mempool stays as it is."""
         # A fresh address, so that a fork block never equals the block it displaces.
         address = self.new_address()
+        if self.family == "ltc" and self.height() >= MWEB_HEIGHT - 1:
+            with self._unwanted_mempool():
+                return list(self.rpc("generatetoaddress", blocks, address))
         return [str(self.rpc("generateblock", address, [])["hash"]) for _ in range(blocks)]
 
     def replace(
@@ -224,7 +227,9 @@ class BitcoinNode:
             rest_address = self.new_address()
         new[rest_address] = total_base - fee_base - extra_fee_base - sum(new.values())
         inputs = [{"txid": vin["txid"], "vout": vin["vout"]} for vin in old["vin"]]
-        raw = self.rpc("createrawtransaction", inputs, {a: coins(b) for a, b in new.items()})
+        pays = {address: coins(base) for address, base in new.items()}
+        # Replaceable again: Litecoin 0.21 knows no full RBF, and its default is not to be.
+        raw = self.rpc("createrawtransaction", inputs, pays, 0, True)
         signed = self.rpc("signrawtransactionwithwallet", raw)
         assert signed["complete"]
         return str(self.rpc("sendrawtransaction", signed["hex"], 0))
@@ -256,6 +261,18 @@ class BitcoinNode:
         return peg_in
 
     # --- inner ---
+
+    @contextlib.contextmanager
+    def _unwanted_mempool(self) -> Iterator[None]:
+        """Keep what is in the mempool out of new blocks: `generateblock` cannot add a HogEx."""
+        held = self.mempool()
+        for txid in held:
+            self.rpc("prioritisetransaction", txid, 0, -COIN_BASE)
+        try:
+            yield
+        finally:
+            for txid in held:
+                self.rpc("prioritisetransaction", txid, 0, COIN_BASE)
 
     def _choose_ports(self) -> None:
         self.rpc_port, self.p2p_port, self.zmq_port = free_port(), free_port(), free_port()
