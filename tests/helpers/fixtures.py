@@ -1,0 +1,53 @@
+"""pytest plugin: real servers, shared by all tests of a run. Registered in tests/conftest.py.
+
+A server that is not installed skips the test, with the command that installs it; no fixture
+downloads anything.
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.helpers.bitcoind import BitcoinNode, Family
+from tests.helpers.postgres import PostgresServer
+from tests.nodes.install import find, how_to_install
+
+
+def _node(family: Family) -> Iterator[BitcoinNode]:
+    if find(family) is None:
+        pytest.skip(how_to_install(family))
+    with BitcoinNode(family) as node:
+        node.fund()
+        yield node
+
+
+@pytest.fixture(scope="session")
+def btc_node() -> Iterator[BitcoinNode]:
+    """A funded Bitcoin Knots with all ZMQ topics.
+
+    Shared: leave it running, on the network, and with a chain that is its longest.
+    """
+    yield from _node("btc")
+
+
+@pytest.fixture(scope="session")
+def ltc_node() -> Iterator[BitcoinNode]:
+    """A funded Litecoin node, below MWEB's activation. Shared, like ``btc_node``."""
+    yield from _node("ltc")
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server without fsync. Shared: leave it running."""
+    if find("postgres") is None:
+        pytest.skip(how_to_install("postgres"))
+    with PostgresServer() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
+    """The SQLAlchemy address of an empty database of the test's own."""
+    url = postgres_server.create_database()
+    yield url
+    postgres_server.drop_database(url)
