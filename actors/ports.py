@@ -113,6 +113,9 @@ class MempoolStale:
 class Heartbeat:
     """The node answered, and all it had said before has been delivered. At least every second."""
 
+    received_at: float
+    """Monotonic seconds at which the node was asked: what it knew then has been delivered."""
+
 
 Signal = TipMoved | TxArrived | TxLeft | MempoolStale | Heartbeat
 
@@ -162,7 +165,11 @@ class ChainSource(Protocol):
         ...
 
     async def read_mempool(self, index: WatchIndex) -> MempoolSnapshot:
-        """The mempool as it is now; transactions read before are not fetched again."""
+        """The mempool as it is now; transactions read before are not fetched again.
+
+        Raises TransientError while the node still loads its mempool from disk: an incomplete
+        answer would look like evictions. Fills in `ChainTx.first_seen_s` where the node knows it.
+        """
         ...
 
     def signals(self, index: WatchIndex) -> AbstractAsyncContextManager[AsyncIterator[Signal]]:

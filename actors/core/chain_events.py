@@ -44,6 +44,9 @@ class ChainTx:
     spends: tuple[bytes, ...]
     """Conflict keys: two transactions that share one exclude each other (outpoints spent, sender
     and nonce, key images). May be empty where a chain has none."""
+    first_seen_s: int | None = None
+    """Unix time at which the node took it into its mempool, where the node says so: after our own
+    downtime it tells a timely payment from a late one."""
 
 
 class Removal(Enum):

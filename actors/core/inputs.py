@@ -22,6 +22,8 @@ class TxSeen:
     replaces: tuple[bytes, ...] = ()
     """Transactions it excludes. Its payments inherit the time at which they were first seen, so a
     fee bump after the deadline does not make a timely payment late."""
+    known_since_ms: int | None = None
+    """When the node first had it, if that was before `at_ms` (it came while we were down)."""
 
 
 @dataclass(frozen=True, slots=True)

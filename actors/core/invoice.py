@@ -375,7 +375,8 @@ def _see(draft: _Draft, output: Output, seen: TxSeen) -> None:
     known = draft.invoice.find(output.outpoint)
     if known is not None and known.gone is None:
         return
-    first_seen_ms, late = _timing(draft.invoice, known, seen.replaces, seen.at_ms)
+    since_ms = seen.at_ms if seen.known_since_ms is None else min(seen.at_ms, seen.known_since_ms)
+    first_seen_ms, late = _timing(draft.invoice, known, seen.replaces, since_ms)
     draft.record(
         PaymentSeen(
             at_ms=seen.at_ms,
