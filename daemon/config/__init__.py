@@ -1,5 +1,9 @@
 """Configuration: one YAML file, GoiPay's names, and everything wrong with it in one report."""
 
+from daemon.config.environment import Flags, add_flags, create_state_dir, flags_from
+from daemon.config.load import load_config
+from daemon.config.problems import ConfigError, Problem
+from daemon.config.reload import ReloadPlan, reloadable_changes
 from daemon.config.schema import (
     AssetsConfig,
     CoinConfig,
@@ -22,16 +26,25 @@ __all__ = [
     "AssetsConfig",
     "CoinConfig",
     "Config",
+    "ConfigError",
     "DatabaseConfig",
+    "Flags",
     "GrpcLimits",
     "HttpConfig",
     "LogConfig",
     "LogFormat",
+    "Problem",
+    "ReloadPlan",
     "Resolved",
     "Secret",
     "ServerConfig",
     "TlsConfig",
     "TlsMode",
     "ZmqConfig",
+    "add_flags",
+    "create_state_dir",
     "display_url",
+    "flags_from",
+    "load_config",
+    "reloadable_changes",
 ]

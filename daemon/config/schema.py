@@ -4,11 +4,11 @@ Nothing here reads files or the environment; `daemon.config.load` does and hands
 Durations are seconds, sizes bytes, depths blocks.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 
 class Secret:
@@ -202,6 +202,8 @@ class Config:
 
 def display_url(url: str, *, keep_path: bool = True) -> str:
     """`url` without user, password, query and fragment, and without path unless `keep_path`."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path if keep_path else "", "", ""))
+    scheme, separator, rest = url.partition("://")
+    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+    # The last @ ends the user part even where a password holds an unescaped slash.
+    host, slash, path = rest.rpartition("@")[2].partition("/")
+    return f"{scheme}{separator}{host}{slash + path if keep_path else ''}"

@@ -1,0 +1,272 @@
+"""Settings put together into a `Config`, with the checks that need more than one of them."""
+
+import ipaddress
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import quote
+
+from daemon.config.problems import Problem
+from daemon.config.schema import (
+    AssetsConfig,
+    CoinConfig,
+    Config,
+    DatabaseConfig,
+    GrpcLimits,
+    HttpConfig,
+    LogConfig,
+    LogFormat,
+    Resolved,
+    Secret,
+    ServerConfig,
+    TlsConfig,
+    TlsMode,
+    ZmqConfig,
+)
+from daemon.config.settings import COINS, SETTINGS, ZMQ_TOPICS
+from daemon.config.values import NodeUrl
+
+T = TypeVar("T")
+
+
+def build(
+    settings: Mapping[str, Resolved],
+    *,
+    state_dir: Path,
+    file: Path | None,
+    drivers: Collection[str],
+    warnings: list[str],
+    problems: list[Problem],
+) -> Config | None:
+    """Check the settings against each other; None when `problems` is not empty in the end."""
+    builder = _Builder(settings, problems, warnings)
+    server = builder.server()
+    http = builder.http(server)
+    database = builder.database(state_dir)
+    coins = builder.coins(drivers)
+    config = Config(
+        server=server,
+        http=http,
+        database=database,
+        coins=coins,
+        log=builder.log(),
+        assets=AssetsConfig(file=builder.optional("assets.file", Path)),
+        state_dir=state_dir,
+        file=file,
+        warnings=tuple(warnings),
+        settings=dict(settings),
+    )
+    return None if problems else config
+
+
+class _Builder:
+    def __init__(
+        self, settings: Mapping[str, Resolved], problems: list[Problem], warnings: list[str]
+    ) -> None:
+        self._settings = settings
+        self._problems = problems
+        self._warnings = warnings
+
+    def value(self, path: str, kind: type[T]) -> T:
+        value = self._settings[path].value
+        assert isinstance(value, kind), path
+        return value
+
+    def optional(self, path: str, kind: type[T]) -> T | None:
+        return None if self._settings[path].value is None else self.value(path, kind)
+
+    def _given(self, path: str) -> bool:
+        return self._settings[path].source != "default"
+
+    def _refuse(self, path: str, message: str) -> None:
+        source = self._settings[path].source
+        where = "configuration" if source == "default" else source
+        self._problems.append(Problem(where, path, message))
+
+    def server(self) -> ServerConfig:
+        mode = self.optional("mode", str)
+        tls = self._tls()
+        name = self.value("server.host", str)
+        if tls.mode is TlsMode.NONE and not _is_loopback(name):
+            self._warnings.append(
+                f"gRPC listens on {name} without TLS: whoever reaches that address can create "
+                "invoices and read all of them; set server.tls.mode to mtls or use a firewall"
+            )
+        reflection = self.value("server.reflection", bool)
+        return ServerConfig(
+            host=name,
+            port=self.value("server.port", int),
+            reflection=reflection or (mode == "dev" and not self._given("server.reflection")),
+            tls=tls,
+            limits=GrpcLimits(
+                message_bytes=self.value("server.limits.message_bytes", int),
+                connections=self.value("server.limits.connections", int),
+                streams_per_connection=self.value("server.limits.streams_per_connection", int),
+                stream_buffer_bytes=self.value("server.limits.stream_buffer_bytes", int),
+            ),
+        )
+
+    def _tls(self) -> TlsConfig:
+        mode = TlsMode(self.value("server.tls.mode", str))
+        client_ca: list[Path] = list(self.value("server.tls.client_ca", tuple))
+        tls = TlsConfig(
+            mode=mode,
+            cert=self.optional("server.tls.cert", Path),
+            key=self.optional("server.tls.key", Path),
+            ca=self.optional("server.tls.ca", Path),
+            client_ca=tuple(client_ca),
+        )
+        if mode is TlsMode.NONE:
+            if tls.cert or client_ca:
+                self._warnings.append(
+                    "server.tls.mode is none: the certificates in server.tls are not used and "
+                    "gRPC is served in plain text"
+                )
+            return tls
+        for path, file in (("server.tls.cert", tls.cert), ("server.tls.key", tls.key)):
+            if file is None:
+                self._refuse(path, f"is needed when server.tls.mode is {mode}")
+            else:
+                self._check_readable(path, file)
+        if mode is TlsMode.MTLS:
+            if not client_ca:
+                self._refuse(
+                    "server.tls.client_ca",
+                    "is needed when server.tls.mode is mtls: name the authority of your clients' "
+                    "certificates here or with -client-ca",
+                )
+            for file in client_ca:
+                self._check_readable("server.tls.client_ca", file)
+        return tls
+
+    def _check_readable(self, path: str, file: Path) -> None:
+        try:
+            with file.open("rb"):
+                return
+        except OSError as error:
+            self._refuse(path, f"{file} can not be read: {error.strerror or error}")
+
+    def http(self, server: ServerConfig) -> HttpConfig:
+        http = HttpConfig(host=self.value("http.host", str), port=self.value("http.port", int))
+        if http.port and (http.host, http.port) == (server.host, server.port):
+            self._refuse("http.port", f"is the same as server.port ({http.port}): choose another")
+        if not _is_loopback(http.host):
+            self._warnings.append(
+                f"HTTP listens on {http.host} without TLS: put a reverse proxy that checks "
+                "who calls in front of it, or a firewall"
+            )
+        return http
+
+    def database(self, state_dir: Path) -> DatabaseConfig:
+        url = self.optional("database.url", Secret)
+        parts = [f"database.{name}" for name in ("host", "name", "user", "pass")]
+        given = [path for path in parts if self._given(path)]
+        if url is not None:
+            if given:
+                source = self._settings["database.url"].source
+                self._warnings.append(
+                    f"database.url ({source}) is used; {', '.join(given)} are ignored"
+                )
+            return DatabaseConfig(url=url)
+        if not given:
+            return DatabaseConfig(url=Secret(f"sqlite:///{state_dir / 'tallyd.db'}"))
+        for path in ("database.host", "database.name"):
+            if path not in given:
+                self._refuse(path, f"is needed because {given[0]} is set (PostgreSQL)")
+        return DatabaseConfig(url=Secret(self._postgres_url()))
+
+    def _postgres_url(self) -> str:
+        user = self.optional("database.user", str)
+        password = self.optional("database.pass", Secret)
+        login = quote(user or "", safe="")
+        if password is not None:
+            login += ":" + quote(password.reveal(), safe="")
+        name = quote(self.optional("database.name", str) or "", safe="")
+        host = self.optional("database.host", str) or ""
+        port = self.value("database.port", int)
+        at = "@" if login else ""
+        if host.startswith("/"):
+            # libpq takes the folder of a Unix socket as host, which an URL can not hold in place.
+            folder = quote(host, safe="")
+            return f"postgresql+psycopg://{login}{at}/{name}?host={folder}&port={port}"
+        if ":" in host:
+            host = f"[{host}]"
+        return f"postgresql+psycopg://{login}{at}{host}:{port}/{name}"
+
+    def coins(self, drivers: Collection[str]) -> dict[str, CoinConfig]:
+        enabled: dict[str, CoinConfig] = {}
+        missing: list[str] = []
+        for coin in COINS:
+            url = self.optional(f"coin.{coin}.daemon.url", NodeUrl)
+            if url is None:
+                continue
+            config = self._coin(coin, url)
+            if coin in drivers:
+                enabled[coin] = config
+            else:
+                missing.append(coin)
+        self._warnings += [
+            f"this version has no driver for {coin}; coin.{coin} is ignored and its invoices are "
+            "refused"
+            for coin in missing
+        ]
+        if not enabled:
+            self._warnings.append(
+                "no coin is switched on, so no invoice can be created: set coin.btc.daemon.url "
+                "(BTC_DAEMON_URL) or another coin's"
+            )
+        return enabled
+
+    def _coin(self, coin: str, url: NodeUrl) -> CoinConfig:
+        at = f"coin.{coin}"
+        user, password = url.user, url.password
+        if f"{at}.daemon.user" in SETTINGS:
+            user = self.optional(f"{at}.daemon.user", str) or user
+            password = self.optional(f"{at}.daemon.pass", Secret) or password
+        elif user is not None or password is not None:
+            self._refuse(f"{at}.daemon.url", "takes no user and password for this coin")
+        family = f"{at}.zmq" in SETTINGS
+        cookie_file = self.optional(f"{at}.cookie_file", Path) if family else None
+        if cookie_file is not None and (user is not None or password is not None):
+            self._refuse(
+                f"{at}.cookie_file", "and a user or password are both set: keep only one of them"
+            )
+        elif password is not None and user is None:
+            self._refuse(f"{at}.daemon.user", f"is needed because {at}.daemon.pass is set")
+        return CoinConfig(
+            coin=coin,
+            url=url.url,
+            user=user,
+            password=password,
+            cookie_file=cookie_file,
+            zmq=self._zmq(at) if family else ZmqConfig(enabled=False, endpoints={}),
+            confirmations=self.value(f"{at}.confirmations", int),
+            poll_interval_s=self.value(f"{at}.poll_interval_s", float),
+            rpc_timeout_s=self.value(f"{at}.rpc_timeout_s", float),
+            reorg_limit=self.value(f"{at}.reorg_limit", int),
+            settled_watch_depth=self.value(f"{at}.settled_watch_depth", int),
+        )
+
+    def _zmq(self, at: str) -> ZmqConfig:
+        found = {topic: self.optional(f"{at}.zmq.{topic}", str) for topic in ZMQ_TOPICS}
+        endpoints = {topic: endpoint for topic, endpoint in found.items() if endpoint is not None}
+        enabled = self.value(f"{at}.zmq", str) == "auto"
+        if endpoints and not enabled:
+            self._refuse(f"{at}.zmq", f"is off, but {at}.zmq.{next(iter(endpoints))} is set")
+        return ZmqConfig(enabled=enabled, endpoints=endpoints)
+
+    def log(self) -> LogConfig:
+        return LogConfig(
+            level=self.value("log.level", str),
+            format=LogFormat(self.value("log.format", str)),
+            file=self.optional("log.file", Path),
+        )
+
+
+def _is_loopback(name: str) -> bool:
+    if name == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False

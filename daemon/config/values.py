@@ -1,0 +1,154 @@
+"""Texts of settings turned into values, strictly.
+
+Every parser takes the text as written (YAML's own guesses are not consulted, so `no`, `0o17` or
+`1:30` never turn into something else) and the folder that relative paths start from. A refusal is
+a ValueError that says what to write instead and never repeats the text: it may be a secret.
+"""
+
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
+
+from daemon.config.schema import Secret, display_url
+
+Parser = Callable[[str, Path], object]
+
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,18}")
+_DECIMAL = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
+_HOST = re.compile(r"[0-9A-Za-z._:%-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeUrl:
+    """A node's URL with the user part taken out of it (percent-decoded, as RFC 3986 has it)."""
+
+    url: str = field(repr=False)
+    user: str | None
+    password: Secret | None
+
+    def __str__(self) -> str:
+        return display_url(self.url, keep_path=False)
+
+
+def text(value: str, _base: Path) -> str:
+    return value
+
+
+def secret(value: str, _base: Path) -> Secret:
+    return Secret(value)
+
+
+def host(value: str, _base: Path) -> str:
+    name = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+    if not _HOST.fullmatch(name):
+        raise ValueError("write only a host name or an address, such as 127.0.0.1 or ::1")
+    return name
+
+
+def database_host(value: str, base: Path) -> str:
+    """A host, or the folder of PostgreSQL's Unix socket."""
+    return value if value.startswith("/") else host(value, base)
+
+
+def whole(least: int, most: int) -> Parser:
+    def parse(value: str, _base: Path) -> int:
+        if not _WHOLE.fullmatch(value) or not least <= int(value) <= most:
+            raise ValueError(f"write a whole decimal number from {least} to {most}, digits only")
+        return int(value)
+
+    return parse
+
+
+def seconds(least: float, most: float) -> Parser:
+    def parse(value: str, _base: Path) -> float:
+        if not _DECIMAL.fullmatch(value) or not least <= float(value) <= most:
+            raise ValueError(f"write seconds as a number from {least:g} to {most:g}, no unit")
+        return float(value)
+
+    return parse
+
+
+def switch(value: str, _base: Path) -> bool:
+    if value not in ("true", "false"):
+        raise ValueError("write true or false")
+    return value == "true"
+
+
+def choice(names: Collection[str], *, aliases: Mapping[str, str] | None = None) -> Parser:
+    """One of `names`; an alias is accepted in silence and stands for the name it maps to."""
+    known = {name: name for name in names} | dict(aliases or {})
+
+    def parse(value: str, _base: Path) -> str:
+        if value not in known:
+            raise ValueError(f"write one of {', '.join(names)}")
+        return known[value]
+
+    return parse
+
+
+def path(value: str, base: Path) -> Path:
+    try:
+        return base / Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("its ~ can not be resolved here: write an absolute path") from None
+
+
+def paths(value: str, base: Path) -> tuple[Path, ...]:
+    """A comma list, as GoiPay's -client-ca takes it."""
+    return tuple(path(part.strip(), base) for part in value.split(",") if part.strip())
+
+
+def _split(value: str, example: str) -> SplitResult:
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise ValueError(f"this is no URL with a valid port: write one such as {example}") from None
+    return parts
+
+
+def node_url(value: str, _base: Path) -> NodeUrl:
+    example = "http://127.0.0.1:8332"
+    parts = _split(value, example)
+    if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
+        raise ValueError(f"write a whole http or https URL such as {example}")
+    if parts.fragment:
+        raise ValueError("a URL of a node has no #fragment (write a # in a password as %23)")
+    user = unquote(parts.username) if parts.username else None
+    password = Secret(unquote(parts.password)) if parts.password else None
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    return NodeUrl(url=urlunsplit(bare), user=user, password=password)
+
+
+def database_url(value: str, base: Path) -> Secret:
+    """A SQLAlchemy URL; `postgres://` and `postgresql://` get our driver, sqlite paths become
+    absolute.
+    """
+    scheme, separator, rest = value.partition("://")
+    if not separator:
+        raise ValueError(
+            "write a URL such as sqlite:////var/lib/tallyd/tallyd.db or postgresql://…"
+        )
+    if scheme in ("postgres", "postgresql", "postgresql+psycopg"):
+        if not _split(value, "postgresql://user:pass@localhost/tally").path.strip("/"):
+            raise ValueError("it names no database: write postgresql://user:pass@host:5432/NAME")
+        return Secret(f"postgresql+psycopg://{rest}")
+    if scheme == "sqlite":
+        name = rest.partition("/")[2]
+        if rest.partition("/")[0] or name in ("", ":memory:") or "?" in name:
+            raise ValueError(
+                "write sqlite:/// and the path of a file (four slashes for an absolute path); "
+                "a database in memory would forget every payment"
+            )
+        return Secret(f"sqlite:///{path(name, base)}")
+    raise ValueError("only sqlite:///… and postgresql://… are supported")
+
+
+def tcp_endpoint(value: str, _base: Path) -> str:
+    example = "tcp://127.0.0.1:28332"
+    parts = _split(value, example)
+    if parts.scheme != "tcp" or not parts.hostname or not parts.port or parts.path:
+        raise ValueError(f"write an endpoint such as {example}")
+    return value
