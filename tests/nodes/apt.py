@@ -30,7 +30,7 @@ class InstallError(Exception):
 
 
 class PackageMissingError(InstallError):
-    """The suite does not have the package: another suite may."""
+    """The suite does not have the package, or the mirror not the suite: another one may."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,8 @@ class PrivateApt:
                     process.wait()
         text = log.read_text(errors="replace")
         if process.returncode:
+            if "does not have a Release file" in text:
+                raise PackageMissingError(f"the mirror does not carry Debian {self.suite}")
             what = f"{command[0]} {command[3]} for Debian {self.suite}"
             raise InstallError(f"{what} failed: {_brief(text)}\n{_advice(text)}")
         return text
@@ -226,9 +228,11 @@ class _Progress:
     def show(self, *, last: bool = False) -> None:
         now = time.monotonic()
         size = _folder_bytes(self._folder)
-        if size != self._size:
+        is_news = size != self._size or last
+        if is_news:
             self._size, self._changed_at = size, now
-        if not (last or self._terminal or now - self._shown_at >= self._LINE_INTERVAL_S):
+        due = self._terminal or now - self._shown_at >= self._LINE_INTERVAL_S
+        if not is_news or not (due or last):
             return
         self._shown_at = now
         line = f"  {self._what}: {size / 1e6:.1f}{self._total} MB"
@@ -313,11 +317,6 @@ def _advice(log: str) -> str:
         return (
             "The signature could not be verified: install or update the package "
             "debian-archive-keyring"
-        )
-    if "does not have a Release file" in log or "404" in log:
-        return (
-            "The mirror in this machine's apt sources does not carry this: another mirror can be "
-            "given with --mirror"
         )
     if "Unable to locate package" in log or "Can't find a source" in log:
         return "The suite lacks a package that another one needs: try again later"

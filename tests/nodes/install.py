@@ -163,8 +163,8 @@ def _download(recipe: Recipe, apt_for: Callable[[str], PrivateApt]) -> list[Path
             continue
         return apt.download([package, *(name for name in names if name != package)])
     raise InstallError(
-        f"{recipe.title} cannot be had: {'; '.join(refusals)}. Install "
-        f"{recipe.main_program} yourself and put it on PATH"
+        f"{recipe.title} cannot be had: {'; '.join(refusals)}. Name another Debian mirror with "
+        f"--mirror, or install {recipe.main_program} yourself and put it on PATH"
     )
 
 
@@ -173,7 +173,11 @@ def _unpack(debs: list[Path], *, into: Path, recipe: Recipe, target: Target) -> 
     root = into / "root"
     root.mkdir(parents=True)
     for deb in debs:
-        subprocess.run(["dpkg-deb", "-x", str(deb), str(root)], check=True)
+        done = subprocess.run(
+            ["dpkg-deb", "-x", deb, root], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise InstallError(f"{deb.name} cannot be unpacked: {done.stderr.strip()[-500:]}")
     libraries = [
         folder
         for prefix in ("usr/lib", "lib")
@@ -274,13 +278,16 @@ def main(arguments: list[str] | None = None) -> int:
             parser.error(f"unknown node {node!r}: choose from {', '.join(RECIPES)}")
     dest = options.dest.absolute()
     nodes = options.node or ["btc", "ltc", "postgres"]
-    missing = [node for node in nodes if not _satisfied(node, dest)]
-    if not missing:
-        return 0
     try:
+        missing = [node for node in nodes if not _satisfied(node, dest)]
         install(missing, dest=dest, mirror=options.mirror)
     except InstallError as error:
         _say(f"error: {error}")
+        return 1
+    except OSError as error:
+        _say(
+            f"error: {error.strerror}: {error.filename or dest}. Another folder is set with --dest"
+        )
         return 1
     except KeyboardInterrupt:
         _say("interrupted; nothing was left half-installed")

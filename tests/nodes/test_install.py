@@ -1,0 +1,234 @@
+"""The installer's parts that need no network; the real thing runs before the tests do."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.nodes import install as installer
+from tests.nodes.apt import InstallError, PrivateApt, _brief, _parse_depends, machine_target
+from tests.nodes.sources import Archive, NoArchiveError, debian_archive
+
+DEB822 = """\
+# a comment: with a colon
+Types: deb deb-src
+URIs: http://mirror.test/debian
+Suites: bookworm bookworm-updates
+Components: main contrib
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+
+Types: deb
+URIs: http://mirror.test/debian-security
+Suites: bookworm-security
+Components: main
+"""
+EMBEDDED_KEY = """\
+Types: deb
+URIs: https://mirror.test/debian/
+Suites: trixie
+Components: main
+Signed-By:
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+ abcd
+ -----END PGP PUBLIC KEY BLOCK-----
+"""
+
+
+def etc_apt(tmp_path: Path, files: dict[str, str]) -> Path:
+    (tmp_path / "sources.list.d").mkdir()
+    for name, text in files.items():
+        place = tmp_path if name == "sources.list" else tmp_path / "sources.list.d"
+        (place / name).write_text(text)
+    return tmp_path
+
+
+def test_reads_deb822_sources(tmp_path: Path) -> None:
+    found = debian_archive(etc_apt(tmp_path, {"debian.sources": DEB822}))
+    assert found == Archive(
+        "http://mirror.test/debian", "/usr/share/keyrings/debian-archive-keyring.gpg"
+    )
+
+
+def test_reads_a_key_inside_deb822_sources(tmp_path: Path) -> None:
+    found = debian_archive(etc_apt(tmp_path, {"debian.sources": EMBEDDED_KEY}))
+    assert found.uri == "https://mirror.test/debian/"
+    assert found.signed_by.strip().splitlines()[1:3] == ["", "abcd"]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("deb http://a.test/debian bookworm main", Archive("http://a.test/debian")),
+        ("deb http://a.test/debian stable contrib main # x", Archive("http://a.test/debian")),
+        (
+            "deb [ arch=amd64 signed-by=/k.gpg ] http://a.test/debian/ trixie main",
+            Archive("http://a.test/debian/", "/k.gpg"),
+        ),
+        (
+            "deb mirror+file:/etc/apt/mirrors/debian.list bookworm main",
+            Archive("mirror+file:/etc/apt/mirrors/debian.list"),
+        ),
+    ],
+)
+def test_reads_one_line_sources(tmp_path: Path, line: str, expected: Archive) -> None:
+    assert debian_archive(etc_apt(tmp_path, {"sources.list": f"\n{line}\n"})) == expected
+
+
+def test_prefers_debian_to_other_vendors_that_use_its_suite_names(tmp_path: Path) -> None:
+    vendor = "deb [signed-by=/k.gpg] https://a-vendor.test/apt bookworm main\n"
+    found = debian_archive(etc_apt(tmp_path, {"a.list": vendor, "debian.sources": DEB822}))
+    assert found.uri == "http://mirror.test/debian"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# deb http://a.test/debian bookworm main\n",
+        "deb-src http://a.test/debian bookworm main\n",
+        "deb cdrom:[Debian]/ bookworm main\n",
+        "deb http://a.test/ubuntu noble main\n",
+        "deb http://a.test/debian-security bookworm-security main\n",
+        "deb http://a.test/debian bookworm contrib\n",
+    ],
+)
+def test_says_so_when_no_debian_archive_is_named(tmp_path: Path, text: str) -> None:
+    folder = etc_apt(tmp_path, {"sources.list": text})
+    with pytest.raises(NoArchiveError, match="--mirror") as caught:
+        debian_archive(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_disabled_stanza_does_not_count(tmp_path: Path) -> None:
+    folder = etc_apt(tmp_path, {"debian.sources": "Enabled: no\n" + DEB822.split("\n", 1)[1]})
+    with pytest.raises(NoArchiveError):
+        debian_archive(folder)
+
+
+def test_depends_takes_the_first_alternative_and_a_virtual_package_s_provider() -> None:
+    text = (
+        "thing\n PreDepends: libone\n |Depends: libtwo\n  Depends: libthree\n"
+        "  Depends: <libvirtual>\n    libprovider\n    libother\n  Depends: libfour:any\n"
+        "libone\n<libvirtual>\nlibtwo\n"
+    )
+    assert _parse_depends(text) == {
+        "thing": ["libone", "libtwo", "libprovider", "libfour"],
+        "libone": [],
+        "libtwo": [],
+    }
+
+
+def test_no_credentials_of_a_mirror_reach_the_screen() -> None:
+    log = "E: Failed to fetch https://me:secret@mirror.test/debian/x  401  Unauthorized\n"
+    assert "secret" not in _brief(log)
+    assert "mirror.test" in _brief(log)
+
+
+@pytest.fixture
+def archive_folder(tmp_path: Path) -> Path:
+    """An archive on disk, complete but for a signature."""
+    binary = tmp_path / "repo/dists/sid/main/binary-amd64"
+    binary.mkdir(parents=True)
+    (binary / "Packages").write_text("")
+    (tmp_path / "repo/dists/sid/Release").write_text("Suite: sid\nCodename: sid\n")
+    return tmp_path / "repo"
+
+
+@pytest.fixture
+def needs_apt() -> None:
+    try:
+        machine_target()
+    except InstallError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.usefixtures("needs_apt")
+def test_an_unsigned_archive_is_refused(tmp_path: Path, archive_folder: Path) -> None:
+    archive = Archive(f"file:{archive_folder}")
+    apt = PrivateApt(tmp_path / "apt", archive=archive, suite="sid", arch="amd64")
+    with pytest.raises(InstallError, match="debian-archive-keyring"):
+        apt.update()
+
+
+@pytest.mark.usefixtures("needs_apt")
+def test_a_mirror_without_any_of_the_suites_is_named(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InstallError, match="does not carry Debian sid") as caught:
+        installer.install(["btc"], dest=tmp_path / "dest", mirror=f"file:{tmp_path}/empty")
+    assert "--mirror" in str(caught.value)
+    assert [p.name for p in (tmp_path / "dest").iterdir()] == [".lock"]
+
+
+def test_a_fault_of_the_folder_is_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert installer.main(["btc", "--dest", str(tmp_path / "file")]) == 1
+    assert "--dest" in capsys.readouterr().err
+
+
+def test_only_a_folder_with_the_current_stamp_counts_as_installed(tmp_path: Path) -> None:
+    assert not installer.is_installed("btc", tmp_path)
+    (tmp_path / "btc").mkdir()
+    assert not installer.is_installed("btc", tmp_path)
+    (tmp_path / "btc/installed").write_text("0 of another recipe\n")
+    assert not installer.is_installed("btc", tmp_path)
+    (tmp_path / "btc/installed").write_text(installer._stamp(installer.RECIPES["btc"]))
+    assert installer.is_installed("btc", tmp_path)
+
+
+def test_an_unknown_node_is_refused_with_the_known_ones(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        installer.main(["doge"])
+    assert "btc, ltc, postgres, xmr" in capsys.readouterr().err
+
+
+def test_a_second_run_waits_for_the_first(tmp_path: Path) -> None:
+    source = (
+        "import sys; from pathlib import Path; from tests.nodes.install import _lock\n"
+        "with _lock(Path(sys.argv[1])): print('has it', flush=True)\n"
+    )
+    with installer._lock(tmp_path / ".lock"):
+        second = subprocess.Popen(
+            [sys.executable, "-c", source, str(tmp_path / ".lock")],
+            cwd=Path(__file__).parents[2],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert second.stderr is not None
+        assert "waiting" in second.stderr.readline()
+        assert second.poll() is None
+    output, _ = second.communicate(timeout=20)
+    assert output == "has it\n"
+
+
+def test_an_installed_program_runs_from_wherever_its_folder_is_moved(tmp_path: Path) -> None:
+    program = installer.find("ltc")
+    if program is None or not program.is_relative_to(installer.DEFAULT_DEST):
+        pytest.skip(installer.how_to_install("ltc"))
+    moved = tmp_path / "a folder with spaces"
+    moved.symlink_to(installer.DEFAULT_DEST / "ltc")
+    command = [moved / program.relative_to(installer.DEFAULT_DEST / "ltc"), "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={})
+    assert "Litecoin Core version" in done.stdout
+
+
+def test_an_installed_program_uses_no_library_of_the_system() -> None:
+    program = installer.find("btc")
+    if program is None or not program.is_relative_to(installer.DEFAULT_DEST):
+        pytest.skip(installer.how_to_install("btc"))
+    root = installer.DEFAULT_DEST / "btc" / "root"
+    loader = next(root.glob("**/ld-linux-*.so.*"))
+    listed = subprocess.run(
+        [loader, "--inhibit-cache", "--library-path", loader.parent, "--list", f"{program}.elf"],
+        capture_output=True, text=True, check=True, env=dict(os.environ),
+    ).stdout  # fmt: skip
+    paths = [line.split("=> ")[1].split(" (")[0] for line in listed.splitlines() if "=>" in line]
+    assert paths
+    assert all(Path(path).is_relative_to(root) for path in paths if path.startswith("/"))
