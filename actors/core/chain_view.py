@@ -49,6 +49,7 @@ class ChainView:
 
         Raises BrokenChainError unless `block` follows the tip by height and by parent hash.
         """
+        assert keep >= 1, "a chain view holds at least its tip"
         tip = self.tip
         if block.height != tip.height + 1 or block.parent != tip.hash:
             raise BrokenChainError(

@@ -59,7 +59,7 @@ class PaymentSeen:
     first_seen_ms: int
     """When the money was first known, itself or as the payment it replaced."""
     late: bool
-    """First seen after the deadline, or after the invoice was closed: recorded, not credited."""
+    """First seen after the deadline, or after the invoice expired: recorded, not credited."""
 
 
 @dataclass(frozen=True, slots=True)

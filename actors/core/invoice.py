@@ -9,8 +9,9 @@ The rules
 3. Credited money at the required depth that reaches the amount *settles* it: SEEN becomes SETTLED.
 4. At the deadline a PENDING invoice expires. A covered one is protected: it waits for its
    confirmations, and expires only if it is uncovered after the deadline.
-5. SETTLED and EXPIRED are final. Later money is recorded and flagged; money that leaves a settled
-   invoice raises an alarm (SettlementReversed), and the state stays.
+5. SETTLED and EXPIRED are final. Later money is recorded and flagged (overpaid, late); money that
+   leaves a settled invoice raises an alarm (SettlementReversed), and the state stays.
+6. An output of nothing is no payment: tokens can be "transferred" to anybody, zero at a time.
 
 Theory of operation
 -------------------
@@ -274,10 +275,14 @@ def _fold_payment(
     known = invoice.find(event.outpoint)
     match event:
         case PaymentSeen():
+            if known is not None and known.gone is None:
+                raise IllegalTransitionError(f"{event.outpoint} was there already")
             payment = Payment(
                 event.outpoint, event.amount_base, event.asset, event.first_seen_ms, event.late
             )
         case PaymentIncluded():
+            if known is not None and known.height is not None:
+                raise IllegalTransitionError(f"{event.outpoint} was in a block already")
             payment = Payment(
                 event.outpoint,
                 event.amount_base,
@@ -299,17 +304,18 @@ def _fold_payment(
             assert_never(event)
     if known is None:
         return (*invoice.payments, payment)
-    return _forget_oldest_displaced(
-        tuple(payment if p.outpoint == event.outpoint else p for p in invoice.payments)
-    )
+    payments = tuple(payment if p is known else p for p in invoice.payments)
+    return _bounded(payments, newest=payment)
 
 
-def _forget_oldest_displaced(payments: tuple[Payment, ...]) -> tuple[Payment, ...]:
+def _bounded(payments: tuple[Payment, ...], *, newest: Payment) -> tuple[Payment, ...]:
     """A bound on what a stranger who replaces his payment for ever can make us keep."""
     gone = [p for p in payments if p.gone is not None]
     if len(gone) <= KEEP_DISPLACED:
         return payments
-    return tuple(p for p in payments if p is not gone[0])
+    # The newest may have been recorded first of all, and is what a person will ask about.
+    forgotten = next(p for p in gone if p is not newest)
+    return tuple(p for p in payments if p is not forgotten)
 
 
 # --- decide: which facts are new ------------------------------------------------------------------
@@ -326,23 +332,23 @@ def decide(invoice: Invoice, happened: Input) -> tuple[Event, ...]:
     tip_height: int | None = None
     match happened:
         case TxSeen():
-            for output in happened.outputs:
+            for output in _paying(happened.outputs):
                 _see(draft, output, happened)
             _displace(draft, happened.replaces, Removal.REPLACED, happened.txid, happened.at_ms)
         case TxIncluded():
-            for output in happened.outputs:
+            for output in _paying(happened.outputs):
                 _include(draft, output, happened)
             _displace(draft, happened.replaces, Removal.DOUBLE_SPENT, happened.txid, happened.at_ms)
             tip_height = happened.block.height
         case TxRemoved():
             _displace(draft, (happened.txid,), happened.reason, happened.by, happened.at_ms)
         case ChainShortened():
-            _disconnect(draft, lambda p: (p.height or 0) > happened.height, happened.at_ms)
+            _disconnect(draft, lambda _, at: at > happened.height, happened.at_ms)
             tip_height = happened.height
         case HeightTaken():
             _disconnect(
                 draft,
-                lambda p: p.height == happened.height and p.block_hash != happened.block_hash,
+                lambda block_hash, at: at == happened.height and block_hash != happened.block_hash,
                 happened.at_ms,
             )
         case TipReached():
@@ -369,6 +375,10 @@ class _Draft:
     def record(self, event: Event) -> None:
         self.invoice = evolve(self.invoice, event)
         self.events.append(event)
+
+
+def _paying(outputs: Iterable[Output]) -> Iterable[Output]:
+    return (output for output in outputs if output.amount_base > 0)
 
 
 def _see(draft: _Draft, output: Output, seen: TxSeen) -> None:
@@ -425,13 +435,19 @@ def _timing(
 ) -> tuple[int, bool]:
     """When the money was first seen, and whether that was too late.
 
-    Money keeps the time of the payment it replaces and of its own earlier appearance.
+    Money keeps the time of the payment it replaces and of its own earlier appearance. What comes
+    (back) to an expired invoice is late; what was there all the time stays as it was judged.
     """
+    if known is not None and known.gone is None:
+        return known.first_seen_ms, known.late
     earlier = [p for p in invoice.payments if p.outpoint.txid in replaces]
     if known is not None:
         earlier.append(known)
     if not earlier:
-        return at_ms, invoice.state is State.EXPIRED or at_ms > invoice.terms.expires_at_ms
+        # A header's time may be off by hours, but nobody pays to an address not yet given out.
+        first_seen_ms = max(invoice.terms.created_at_ms, at_ms)
+        late = invoice.state is State.EXPIRED or first_seen_ms > invoice.terms.expires_at_ms
+        return first_seen_ms, late
     first = min(earlier, key=lambda p: (p.late, p.first_seen_ms))
     return first.first_seen_ms, invoice.state is State.EXPIRED or first.late
 
@@ -444,12 +460,11 @@ def _displace(
             draft.record(PaymentDisplaced(at_ms, payment.outpoint, reason, by))
 
 
-def _disconnect(draft: _Draft, stale: Callable[[Payment], bool], at_ms: int) -> None:
+def _disconnect(draft: _Draft, stale: Callable[[bytes, int], bool], at_ms: int) -> None:
     for payment in draft.invoice.payments:
-        if payment.height is not None and payment.block_hash is not None and stale(payment):
-            draft.record(
-                PaymentDisconnected(at_ms, payment.outpoint, payment.height, payment.block_hash)
-            )
+        height, block_hash = payment.height, payment.block_hash
+        if height is not None and block_hash is not None and stale(block_hash, height):
+            draft.record(PaymentDisconnected(at_ms, payment.outpoint, height, block_hash))
 
 
 def _follow(draft: _Draft, at_ms: int, tip_height: int | None) -> None:

@@ -19,18 +19,23 @@ class WatchIndex:
     cost of scanning. Only the chain's router writes.
     """
 
-    __slots__ = ("_spends", "by_height", "conflicts", "destinations", "unconfirmed")
+    __slots__ = ("_payees", "_spends", "by_height", "conflicts", "destinations", "unconfirmed")
 
     def __init__(self) -> None:
         self.destinations: dict[bytes, UUID] = {}
         """scriptPubKey or address bytes → the one invoice that owns it, for ever."""
         self.conflicts: dict[bytes, bytes] = {}
-        """Conflict key (see ChainTx.spends) → txid of the unconfirmed transaction that holds it."""
+        """Conflict key (see ChainTx.spends) → txid of the watched transaction that holds it.
+
+        A transaction in a block keeps its keys: after a reorg another may take its inputs.
+        """
         self.unconfirmed: dict[bytes, set[UUID]] = {}
         """txid → invoices that it pays and that wait for it to confirm."""
         self.by_height: dict[int, dict[UUID, set[bytes]]] = {}
         """Height → invoices with a payment there → hashes of the blocks that hold them."""
         self._spends: dict[bytes, tuple[bytes, ...]] = {}
+        self._payees: dict[bytes, set[UUID]] = {}
+        """txid → invoices that it pays, in the mempool or on the chain."""
 
     def watch(self, destination: bytes, invoice_id: UUID) -> None:
         """Watch `destination` for ever. An address belongs to one invoice only: asserted."""
@@ -43,19 +48,20 @@ class WatchIndex:
         for payment in before.payments if before else ():
             self._drop(invoice_id, payment.outpoint.txid, payment.height)
         for payment in after.payments:
+            if payment.gone is None:
+                self._payees.setdefault(payment.outpoint.txid, set()).add(invoice_id)
             if payment.unconfirmed:
                 self.unconfirmed.setdefault(payment.outpoint.txid, set()).add(invoice_id)
             elif payment.height is not None and payment.block_hash is not None:
                 holders = self.by_height.setdefault(payment.height, {})
                 holders.setdefault(invoice_id, set()).add(payment.block_hash)
-        for payment in before.payments if before else ():
-            if payment.outpoint.txid not in self.unconfirmed:
-                self.release(payment.outpoint.txid)
+        self._release_unpaying(before)
 
     def remove(self, invoice: Invoice) -> None:
         """Forget an invoice's payments once they are too deep to move; its destination stays."""
         for payment in invoice.payments:
             self._drop(invoice.terms.invoice_id, payment.outpoint.txid, payment.height)
+        self._release_unpaying(invoice)
 
     def claim(self, txid: bytes, spends: tuple[bytes, ...]) -> None:
         """Have later transactions that spend the same inputs reported as conflicts of `txid`."""
@@ -70,7 +76,7 @@ class WatchIndex:
                 del self.conflicts[key]
 
     def conflicting(self, txid: bytes, spends: Iterable[bytes]) -> tuple[bytes, ...]:
-        """The watched, unconfirmed transactions that a transaction with these inputs excludes."""
+        """The watched transactions that a transaction with these inputs excludes."""
         holders = (self.conflicts.get(key) for key in spends)
         return tuple(dict.fromkeys(held for held in holders if held is not None and held != txid))
 
@@ -88,15 +94,25 @@ class WatchIndex:
         holders = self.by_height.get(height, {})
         return [invoice_id for invoice_id, hashes in holders.items() if hashes - {block_hash}]
 
+    def _release_unpaying(self, before: Invoice | None) -> None:
+        for payment in before.payments if before else ():
+            if payment.outpoint.txid not in self._payees:
+                self.release(payment.outpoint.txid)
+
     def _drop(self, invoice_id: UUID, txid: bytes, height: int | None) -> None:
-        waiting = self.unconfirmed.get(txid)
-        if waiting is not None:
-            waiting.discard(invoice_id)
-            if not waiting:
-                del self.unconfirmed[txid]
+        _discard(self.unconfirmed, txid, invoice_id)
+        _discard(self._payees, txid, invoice_id)
         if height is not None:
             holders = self.by_height.get(height)
             if holders is not None:
                 holders.pop(invoice_id, None)
                 if not holders:
                     del self.by_height[height]
+
+
+def _discard(held: dict[bytes, set[UUID]], txid: bytes, invoice_id: UUID) -> None:
+    holders = held.get(txid)
+    if holders is not None:
+        holders.discard(invoice_id)
+        if not holders:
+            del held[txid]
