@@ -36,9 +36,16 @@ class RpcClient:
     No keep-alive on purpose: Litecoin 0.21 waits for idle connections before it stops.
     """
 
-    def __init__(self, port: int, credentials: Callable[[], str]) -> None:
+    def __init__(
+        self, port: int, credentials: Callable[[], str], *, wallet: str | None = None
+    ) -> None:
         self.port = port
         self._credentials = credentials
+        self._path = "/" if wallet is None else f"/wallet/{wallet}"
+
+    def for_wallet(self, name: str) -> "RpcClient":
+        """Return a client for one of several wallets of the node."""
+        return RpcClient(self.port, self._credentials, wallet=name)
 
     def post(self, body: Any, *, timeout_s: float = 60.0) -> tuple[int, bytes]:
         """Send ``body`` as JSON; returns the HTTP status and the answer's bytes."""
@@ -47,7 +54,7 @@ class RpcClient:
         try:
             connection.request(
                 "POST",
-                "/",
+                self._path,
                 json.dumps(body, default=_encode),
                 {"Authorization": f"Basic {token}", "Content-Type": "application/json"},
             )
