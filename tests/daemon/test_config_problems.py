@@ -39,8 +39,8 @@ def test_everything_wrong_is_in_one_report(report):
         "F:6:1: logs: unknown setting; did you mean log?",
         'environment MODE: mode: write one of prod, dev (it is "test")',
         (
-            "environment SERVER_HOST: server.host: write only a host name or an address, such as 127.0"
-            '.0.1 or ::1 (it is "http://x")'
+            "environment SERVER_HOST: server.host: write only a host name or an address, such as "
+            '127.0.0.1 or ::1 (it is "http://x")'
         ),
         (
             "F:5:9: http.port: write a whole decimal number from 0 to 65535, digits only "
