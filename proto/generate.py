@@ -99,10 +99,12 @@ def difference(family: Family, fresh: Path) -> list[str]:
             lines.append(f"missing: proto/{family.root}/{name}")
         elif kept.read_bytes() != (fresh / name).read_bytes():
             lines.append(f"differs: proto/{family.root}/{name}")
-    for folder in family.folders:
-        for path in sorted((base / folder).rglob("*.py")):
-            if path.relative_to(base) not in produced:
-                lines.append(f"stale:   proto/{family.root}/{path.relative_to(base)}")
+    lines.extend(
+        f"stale:   proto/{family.root}/{path.relative_to(base)}"
+        for folder in family.folders
+        for path in sorted((base / folder).rglob("*.py"))
+        if path.relative_to(base) not in produced
+    )
     return lines
 
 

@@ -1,0 +1,85 @@
+"""A running gRPC server for the length of a test, and ways to call it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import trio
+from grpclib.client import Channel
+
+from api.grpc.server import Server
+from tests.helpers.grpc_service import Extra, Invoices, Users
+
+
+class Lines:
+    """A log that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[str, dict[str, Any]]] = []
+
+    def _add(self, event: str, /, **fields: Any) -> None:
+        self.entries.append((event, fields))
+
+    warning = error = exception = _add
+
+    @property
+    def events(self) -> list[str]:
+        return [event for event, _ in self.entries]
+
+
+class Running:
+    """A server, where it listens, and its handlers."""
+
+    def __init__(self, server: Server, port: int, log: Lines, services: tuple[Any, ...]) -> None:
+        self.server = server
+        self.port = port
+        self.log = log
+        self.services = services
+
+    @property
+    def users(self) -> Users:
+        return next(one for one in self.services if isinstance(one, Users))
+
+    @property
+    def invoices(self) -> Invoices:
+        return next(one for one in self.services if isinstance(one, Invoices))
+
+    async def connect(self) -> trio.SocketStream:
+        return await trio.open_tcp_stream("127.0.0.1", self.port)
+
+    async def grpcio(self, work: Callable[[grpc.Channel], Any], **options: Any) -> Any:
+        """Run the work with an official client in a thread of its own."""
+
+        def run() -> Any:
+            with grpc.insecure_channel(f"127.0.0.1:{self.port}", **options) as channel:
+                return work(channel)
+
+        return await trio.to_thread.run_sync(run)
+
+    async def grpclib(self, work: Callable[[Channel], Awaitable[Any]], *, ssl: Any = None) -> Any:
+        """Run the work with a grpclib client on an asyncio loop in a thread of its own."""
+
+        async def run() -> Any:
+            async with Channel("127.0.0.1", self.port, ssl=ssl) as channel:
+                return await work(channel)
+
+        return await trio.to_thread.run_sync(lambda: asyncio.run(run()))
+
+
+@asynccontextmanager
+async def serving(
+    *services: Any, extra: tuple[Any, ...] = (), **options: Any
+) -> AsyncIterator[Running]:
+    """Serve on a free port of 127.0.0.1; the end is a shutdown with a short grace time."""
+    services = (services or (Users(), Invoices(), Extra())) + extra
+    log = options.setdefault("log", Lines())
+    server = Server(services, **options)
+    async with trio.open_nursery() as nursery:
+        addresses = await nursery.start(server.serve, "127.0.0.1", 0)
+        try:
+            yield Running(server, addresses[0][1], log, services)
+        finally:
+            with trio.CancelScope(shield=True):
+                await server.shutdown(grace_s=0.5)
