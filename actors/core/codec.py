@@ -6,6 +6,9 @@ are integers of Unix milliseconds. `from_json(to_json(x)) == x` for every event 
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -40,10 +43,10 @@ class CodecError(ValueError):
 
 def event_to_json(event: ev.Event) -> Json:
     """The event's fields without `kind`, which is stored beside them."""
-    encoded: Json = {}
-    for name in event.__dataclass_fields__:
-        encoded[name] = _encode(name, getattr(event, name))
-    return encoded
+    return {
+        name: getattr(event, name) if encode is None else encode(getattr(event, name))
+        for name, encode in _ENCODERS[type(event)]
+    }
 
 
 def event_from_json(kind: str, data: Json) -> ev.Event:
@@ -53,13 +56,26 @@ def event_from_json(kind: str, data: Json) -> ev.Event:
         raise CodecError(f"event kind {kind!r} is unknown to this version")
     try:
         return event_type(**{name: _decode(name, value) for name, value in data.items()})
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, IndexError) as error:
         raise CodecError(f"event of kind {kind!r} cannot be read: {error}") from error
 
 
 def invoice_to_json(invoice: Invoice) -> Json:
+    return {"terms": terms_to_json(invoice.terms), **state_to_json(invoice)}
+
+
+def invoice_from_json(data: Json) -> Invoice:
+    """Raises CodecError when the data are not a state of this version."""
+    try:
+        terms = data["terms"]
+    except KeyError as error:
+        raise CodecError(f"invoice state cannot be read: {error}") from error
+    return state_from_json(terms_from_json(terms), data)
+
+
+def state_to_json(invoice: Invoice) -> Json:
+    """The part of the state that changes: everything but the terms."""
     return {
-        "terms": _terms_to_json(invoice.terms),
         "state": invoice.state.value,
         "version": invoice.version,
         "payments": [_payment_to_json(p) for p in invoice.payments],
@@ -70,58 +86,24 @@ def invoice_to_json(invoice: Invoice) -> Json:
     }
 
 
-def invoice_from_json(data: Json) -> Invoice:
+def state_from_json(terms: ev.Terms, data: Json) -> Invoice:
     """Raises CodecError when the data are not a state of this version."""
     try:
         return Invoice(
-            terms=_terms_from_json(data["terms"]),
-            state=State(data["state"]),
+            terms=terms,
+            state=_STATES[data["state"]],
             version=data["version"],
-            payments=tuple(_payment_from_json(p) for p in data["payments"]),
+            payments=tuple([_payment_from_json(p) for p in data["payments"]]),
             deadline_reached=data["deadline_reached"],
             reversed=data["reversed"],
             settled_at_ms=data["settled_at_ms"],
             updated_at_ms=data["updated_at_ms"],
         )
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, IndexError) as error:
         raise CodecError(f"invoice state cannot be read: {error}") from error
 
 
-def _encode(name: str, value: Any) -> Any:
-    match value:
-        case bytes():
-            return value.hex()
-        case OutPoint():
-            return [value.txid.hex(), value.index]
-        case Removal():
-            return value.value
-        case ev.Terms():
-            return _terms_to_json(value)
-        case int() if name.endswith("_base"):
-            return str(value)
-        case _:
-            return value
-
-
-def _decode(name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    match name:
-        case "block_hash" | "by":
-            return bytes.fromhex(value)
-        case "outpoint":
-            return OutPoint(bytes.fromhex(value[0]), value[1])
-        case "reason":
-            return Removal(value)
-        case "terms":
-            return _terms_from_json(value)
-        case _ if name.endswith("_base"):
-            return int(value)
-        case _:
-            return value
-
-
-def _terms_to_json(terms: ev.Terms) -> Json:
+def terms_to_json(terms: ev.Terms) -> Json:
     return {
         "invoice_id": str(terms.invoice_id),
         "user_id": str(terms.user_id),
@@ -140,24 +122,84 @@ def _terms_to_json(terms: ev.Terms) -> Json:
     }
 
 
-def _terms_from_json(data: Json) -> ev.Terms:
-    major, minor = data["path"]
-    return ev.Terms(
-        invoice_id=UUID(data["invoice_id"]),
-        user_id=UUID(data["user_id"]),
-        asset=data["asset"],
-        chain=data["chain"],
-        network=data["network"],
-        address=data["address"],
-        destination=bytes.fromhex(data["destination"]),
-        account_id=data["account_id"],
-        path=(major, minor),
-        required_base=int(data["required_base"]),
-        confirmations=data["confirmations"],
-        created_at_ms=data["created_at_ms"],
-        expires_at_ms=data["expires_at_ms"],
-        watch_depth=data["watch_depth"],
-    )
+def terms_from_json(data: Json) -> ev.Terms:
+    """Raises CodecError when the data are not terms of this version.
+
+    What many invoices have in common (user, asset, chain, network) is one object for all of them:
+    a hundred thousand invoices are held in memory.
+    """
+    try:
+        major, minor = data["path"]
+        return ev.Terms(
+            invoice_id=UUID(data["invoice_id"]),
+            user_id=_shared_uuid(data["user_id"]),
+            asset=sys.intern(data["asset"]),
+            chain=sys.intern(data["chain"]),
+            network=sys.intern(data["network"]),
+            address=data["address"],
+            destination=bytes.fromhex(data["destination"]),
+            account_id=data["account_id"],
+            path=(major, minor),
+            required_base=int(data["required_base"]),
+            confirmations=data["confirmations"],
+            created_at_ms=data["created_at_ms"],
+            expires_at_ms=data["expires_at_ms"],
+            watch_depth=data["watch_depth"],
+        )
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CodecError(f"invoice terms cannot be read: {error}") from error
+
+
+_STATES = {state.value: state for state in State}
+
+
+@lru_cache(maxsize=65_536)
+def _shared_uuid(text: str) -> UUID:
+    return UUID(text)
+
+
+def _hex(value: bytes | None) -> str | None:
+    return None if value is None else value.hex()
+
+
+def _encoder(name: str) -> Callable[[Any], Any] | None:
+    match name:
+        case "block_hash" | "by":
+            return _hex
+        case "outpoint":
+            return lambda outpoint: [outpoint.txid.hex(), outpoint.index]
+        case "reason":
+            return lambda reason: reason.value
+        case "terms":
+            return terms_to_json
+        case _ if name.endswith("_base"):
+            return str
+        case _:
+            return None
+
+
+_ENCODERS: dict[type, tuple[tuple[str, Callable[[Any], Any] | None], ...]] = {
+    kind: tuple((name, _encoder(name)) for name in kind.__dataclass_fields__)
+    for kind in _KINDS.values()
+}
+
+
+def _decode(name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    match name:
+        case "block_hash" | "by":
+            return bytes.fromhex(value)
+        case "outpoint":
+            return OutPoint(bytes.fromhex(value[0]), value[1])
+        case "reason":
+            return Removal(value)
+        case "terms":
+            return terms_from_json(value)
+        case _ if name.endswith("_base"):
+            return int(value)
+        case _:
+            return value
 
 
 def _payment_to_json(payment: Payment) -> Json:

@@ -1,0 +1,178 @@
+"""What a merchant's backend may ask for: users, keys, invoices. All four APIs stand on this.
+
+Expected refusals are returned (`core.outcomes`); TransientError is raised when the store cannot
+write, and then nothing has happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+from actors.chain_supervisor import ChainHealth, ChainState, ChainSupervisor
+from actors.core.assets import Asset, Catalogue
+from actors.core.events import Terms
+from actors.core.invoice import Invoice
+from actors.core.outcomes import (
+    AmountRefused,
+    AssetDisabled,
+    InvoiceRefusal,
+    KeyRefused,
+    KeysRefusal,
+    NoKey,
+    NoSuchInvoice,
+    NoSuchUser,
+    UnknownAsset,
+    UserExists,
+)
+from actors.ports import (
+    AddressDeriver,
+    InvoiceQuery,
+    InvoiceRow,
+    LogEntry,
+    PublicKey,
+    Store,
+    WallClock,
+)
+
+MIN_TTL_MS = 10_000
+"""A shorter time to pay is raised to this."""
+LAST_INSTANT_MS = 253_402_300_799_999
+"""9999-12-31T23:59:59.999Z: no wire or database that we speak knows a later one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewInvoice:
+    """What is asked of an invoice."""
+
+    user_id: UUID
+    asset: str
+    amount_base: int
+    """0 asks for any amount."""
+    ttl_ms: int
+    """Time to pay; raised to 10 s, and cut at the end of the year 9999."""
+    confirmations: int | None = None
+    """None: the chain's default."""
+
+
+class Invoicing:
+    """The application service; holds no state of its own."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        deriver: AddressDeriver,
+        catalogue: Catalogue,
+        chains: Mapping[str, ChainSupervisor],
+        clock: WallClock,
+        new_id: Callable[[], UUID] = uuid4,
+    ) -> None:
+        """`chains` are the enabled ones, by chain id."""
+        self.catalogue = catalogue
+        self.chains = chains
+        self._store = store
+        self._deriver = deriver
+        self._clock = clock
+        self._new_id = new_id
+
+    async def register_user(self, user_id: UUID | None = None) -> UUID | UserExists:
+        """Add a user, with a fresh id unless one is given."""
+        chosen = self._new_id() if user_id is None else user_id
+        refusal = await self._store.add_user(chosen, at_ms=self._clock.now_ms())
+        return chosen if refusal is None else refusal
+
+    async def has_user(self, user_id: UUID) -> bool:
+        return await self._store.has_user(user_id)
+
+    async def set_keys(self, user_id: UUID, keys: Sequence[tuple[str, str]]) -> KeysRefusal | None:
+        """Give the user's public keys as (chain id, text), all or nothing, checked in that order.
+
+        A key for a chain of the catalogue that is not enabled is kept for the day it is.
+        """
+        if not await self._store.has_user(user_id):
+            return NoSuchUser(user_id)
+        checked: list[PublicKey] = []
+        for chain_id, text in keys:
+            chain = self.catalogue.chains.get(chain_id)
+            if chain is None:
+                return KeyRefused(chain_id, "chain", f"{chain_id!r} is not a known chain")
+            key = self._deriver.parse_key(chain, text)
+            if isinstance(key, KeyRefused):
+                return key
+            checked.append(key)
+        return await self._store.set_keys(user_id, checked, at_ms=self._clock.now_ms())
+
+    async def create_invoice(self, wanted: NewInvoice) -> Invoice | InvoiceRefusal:
+        """Give out a fresh address; the invoice is durable and watched when this returns."""
+        if wanted.amount_base < 0:
+            return AmountRefused("the amount is below 0")
+        if not await self._store.has_user(wanted.user_id):
+            return NoSuchUser(wanted.user_id)
+        asset = self.catalogue.assets.get(wanted.asset)
+        if asset is None:
+            return UnknownAsset(wanted.asset)
+        supervisor, network = self._usable(asset)
+        if isinstance(supervisor, AssetDisabled):
+            return supervisor
+        account = await self._store.account(wanted.user_id, asset.chain)
+        if account is None:
+            return NoKey(wanted.user_id, asset.chain)
+        major, minor = await self._store.allocate_index(account.id)
+        derived = self._deriver.derive(
+            supervisor.chain, key=account.key, network=network, major=major, minor=minor
+        )
+        now_ms = self._clock.now_ms()
+        confirmations = wanted.confirmations
+        return await supervisor.create(
+            Terms(
+                invoice_id=self._new_id(),
+                user_id=wanted.user_id,
+                asset=asset.id,
+                chain=asset.chain,
+                network=network,
+                address=derived.address,
+                destination=derived.destination,
+                account_id=account.id,
+                path=(major, minor),
+                required_base=wanted.amount_base,
+                confirmations=(
+                    supervisor.chain.confirmations if confirmations is None else confirmations
+                ),
+                created_at_ms=now_ms,
+                expires_at_ms=min(LAST_INSTANT_MS, now_ms + max(MIN_TTL_MS, wanted.ttl_ms)),
+                watch_depth=supervisor.policy.settled_watch_depth,
+            )
+        )
+
+    async def invoice(self, invoice_id: UUID) -> InvoiceRow | NoSuchInvoice:
+        row = await self._store.invoice(invoice_id)
+        return NoSuchInvoice(invoice_id) if row is None else row
+
+    async def invoices(self, query: InvoiceQuery) -> tuple[InvoiceRow, ...]:
+        return await self._store.find(query)
+
+    async def history(self, invoice_id: UUID) -> tuple[LogEntry, ...]:
+        return await self._store.history(invoice_id)
+
+    def health(self, chain_id: str) -> ChainHealth | None:
+        """The standing of an enabled chain."""
+        supervisor = self.chains.get(chain_id)
+        return supervisor.health() if supervisor else None
+
+    def asset(self, asset_id: str) -> Asset | None:
+        return self.catalogue.assets.get(asset_id)
+
+    def _usable(self, asset: Asset) -> tuple[ChainSupervisor | AssetDisabled, str]:
+        """The chain to create on and its network, or why it cannot be used."""
+        supervisor = self.chains.get(asset.chain)
+        if supervisor is None:
+            return (
+                AssetDisabled(asset.id, f"coin.{asset.chain}.daemon.url is not set"),
+                "",
+            )
+        health = supervisor.health()
+        if health.state is ChainState.REFUSED or health.network is None:
+            return AssetDisabled(asset.id, health.reason or "the node has not answered yet"), ""
+        return supervisor, health.network

@@ -1,0 +1,166 @@
+"""Turns what the chain says into what each invoice is told, and waits until all have taken it in.
+
+One look-up per output, conflict or height in the watch index; the number of invoices plays no part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from actors.core.agenda import Agenda
+from actors.core.chain_events import (
+    BlockConnected,
+    BlocksDisconnected,
+    ChainEvent,
+    ChainTx,
+    MempoolChanged,
+    Output,
+    Removal,
+    RemovedTx,
+)
+from actors.core.inputs import (
+    ChainShortened,
+    DeadlinePassed,
+    HeightTaken,
+    Input,
+    TipReached,
+    TxIncluded,
+    TxRemoved,
+    TxSeen,
+)
+from actors.core.invoice import Invoice
+from actors.core.watch_index import WatchIndex
+from actors.invoice_actor import InvoiceActors
+
+Deliveries = dict[UUID, list[Input]]
+
+
+class Router:
+    """One chain's map from destinations, transactions, heights and instants to invoices."""
+
+    def __init__(self, index: WatchIndex) -> None:
+        self.index = index
+        self._deadlines = Agenda()
+        self._wakes = Agenda()
+        self._retirements = Agenda()
+
+    def note(self, before: Invoice | None, after: Invoice | None) -> None:
+        """Follow an invoice's durable change of state (the `changed` of InvoiceActors)."""
+        if after is None:
+            if before is not None:
+                self.index.remove(before)
+            return
+        invoice_id = after.terms.invoice_id
+        self.index.update(before, after)
+        if before is None and after.open and not after.deadline_reached:
+            self._deadlines.remind(invoice_id, after.terms.expires_at_ms)
+        if (wake := after.wake_height()) is not None:
+            self._wakes.remind(invoice_id, wake)
+        if (until := after.watched_until()) is not None:
+            self._retirements.remind(invoice_id, until)
+
+    async def route(self, event: ChainEvent, actors: InvoiceActors, *, tip_height: int) -> None:
+        """Tell every invoice concerned; returns when what followed is durable.
+
+        `tip_height` is the tip before `event`.
+        """
+        match event:
+            case BlockConnected():
+                await actors.deliver(self._connected(event), height=event.block.height)
+                await self._tip_reached(event.block.height, event.at_ms, actors)
+            case BlocksDisconnected():
+                height = event.fork_point.height
+                shortened = ChainShortened(height, event.at_ms)
+                holders = self.index.holders_above(height)
+                await actors.deliver(
+                    {invoice_id: [shortened] for invoice_id in holders}, height=height + 1
+                )
+            case MempoolChanged():
+                await actors.deliver(self._mempool(event), height=tip_height + 1)
+
+    async def read_up_to(self, as_of_ms: int, actors: InvoiceActors, *, tip_height: int) -> None:
+        """The chain was read up to this instant: deadlines that lie before it have passed."""
+        passed = DeadlinePassed(as_of_ms)
+        while due := self._deadlines.pop_due(as_of_ms):
+            mail: Deliveries = {
+                invoice_id: [passed]
+                for invoice_id in due
+                if (invoice := actors.invoice(invoice_id)) is not None and invoice.open
+            }
+            await actors.deliver(mail, height=tip_height + 1)
+
+    async def _tip_reached(self, height: int, at_ms: int, actors: InvoiceActors) -> None:
+        reached = TipReached(height, at_ms)
+        while due := self._wakes.pop_due(height):
+            mail: Deliveries = {
+                invoice_id: [reached]
+                for invoice_id in due
+                if (invoice := actors.invoice(invoice_id)) is not None
+                and (wake := invoice.wake_height()) is not None
+                and wake <= height
+            }
+            await actors.deliver(mail, height=height)
+        while retired := self._retirements.pop_due(height - 1):
+            for invoice_id in retired:
+                invoice = actors.invoice(invoice_id)
+                until = invoice.watched_until() if invoice else None
+                if until is not None and until < height:
+                    actors.retire(invoice_id)
+
+    def _connected(self, event: BlockConnected) -> Deliveries:
+        block, at_ms, index = event.block, event.at_ms, self.index
+        mail: Deliveries = {}
+        for invoice_id in index.holders_elsewhere(block.height, block.hash):
+            mail.setdefault(invoice_id, []).append(HeightTaken(block.height, block.hash, at_ms))
+        for tx in event.txs:
+            losers = index.conflicting(tx.txid, tx.spends)
+            payees = self._payees(tx)
+            for invoice_id, outputs in payees.items():
+                mail.setdefault(invoice_id, []).append(
+                    TxIncluded(tx.txid, outputs, block, at_ms, replaces=losers)
+                )
+            removed = (RemovedTx(loser, Removal.DOUBLE_SPENT, tx.txid) for loser in losers)
+            self._removed(mail, removed, at_ms, told=payees)
+        return mail
+
+    def _mempool(self, event: MempoolChanged) -> Deliveries:
+        at_ms, index = event.at_ms, self.index
+        mail: Deliveries = {}
+        for tx in event.added:
+            losers = index.conflicting(tx.txid, tx.spends)
+            payees = self._payees(tx)
+            since_ms = None if tx.first_seen_s is None else tx.first_seen_s * 1000
+            for invoice_id, outputs in payees.items():
+                mail.setdefault(invoice_id, []).append(
+                    TxSeen(tx.txid, outputs, at_ms, replaces=losers, known_since_ms=since_ms)
+                )
+            removed = (RemovedTx(loser, Removal.REPLACED, tx.txid) for loser in losers)
+            self._removed(mail, removed, at_ms, told=payees)
+            if payees:
+                index.claim(tx.txid, tx.spends)
+        self._removed(mail, event.removed, at_ms, told=())
+        return mail
+
+    def _payees(self, tx: ChainTx) -> dict[UUID, tuple[Output, ...]]:
+        payees: dict[UUID, tuple[Output, ...]] = {}
+        for output in tx.outputs:
+            invoice_id = self.index.destinations.get(output.destination)
+            if invoice_id is not None:
+                payees[invoice_id] = (*payees.get(invoice_id, ()), output)
+        return payees
+
+    def _removed(
+        self,
+        mail: Deliveries,
+        removed: Iterable[RemovedTx],
+        at_ms: int,
+        *,
+        told: Iterable[UUID],
+    ) -> None:
+        """Tell the payees of removed transactions, except those `told` by what replaced them."""
+        for gone in removed:
+            for invoice_id in self.index.unconfirmed.get(gone.txid, set()).difference(told):
+                mail.setdefault(invoice_id, []).append(
+                    TxRemoved(gone.txid, gone.reason, gone.by, at_ms)
+                )
