@@ -40,11 +40,11 @@ class Logger(Protocol):
     `event` is a constant phrase and the facts are fields: ``log.info("chain ready", coin="btc")``.
     """
 
-    def debug(self, event: str, /, **fields: object) -> None: ...
-    def info(self, event: str, /, **fields: object) -> None: ...
-    def warning(self, event: str, /, **fields: object) -> None: ...
-    def error(self, event: str, /, **fields: object) -> None: ...
-    def exception(self, event: str, /, **fields: object) -> None:
+    def debug(self, event: str, **fields: object) -> None: ...
+    def info(self, event: str, **fields: object) -> None: ...
+    def warning(self, event: str, **fields: object) -> None: ...
+    def error(self, event: str, **fields: object) -> None: ...
+    def exception(self, event: str, **fields: object) -> None:
         """Like `error`, with the exception that is being handled."""
 
     def bind(self, **fields: object) -> "Logger":
@@ -67,19 +67,19 @@ class _BoundLogger:
     def bind(self, **fields: object) -> "_BoundLogger":
         return _BoundLogger({**self._fields, **fields})
 
-    def debug(self, event: str, /, **fields: object) -> None:
+    def debug(self, event: str, **fields: object) -> None:
         self._emit("debug", event, fields)
 
-    def info(self, event: str, /, **fields: object) -> None:
+    def info(self, event: str, **fields: object) -> None:
         self._emit("info", event, fields)
 
-    def warning(self, event: str, /, **fields: object) -> None:
+    def warning(self, event: str, **fields: object) -> None:
         self._emit("warning", event, fields)
 
-    def error(self, event: str, /, **fields: object) -> None:
+    def error(self, event: str, **fields: object) -> None:
         self._emit("error", event, fields)
 
-    def exception(self, event: str, /, **fields: object) -> None:
+    def exception(self, event: str, **fields: object) -> None:
         self._emit("error", event, {"exc_info": True, **fields})
 
     def _emit(self, level: str, event: str, fields: Fields) -> None:

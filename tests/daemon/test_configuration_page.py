@@ -1,0 +1,75 @@
+"""docs/configuration.md and systemd's files say what the table of settings says."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from daemon.config import Flags, load_config
+from daemon.config.settings import COINS, DRIVERS, SETTINGS
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
+ROWS = {
+    cells[0].strip("` "): cells[1:]
+    for cells in (row.strip("|").split("|") for row in PAGE.splitlines() if row.startswith("| `"))
+}
+
+
+def _documented(value: object) -> str:
+    if value is None or value == ():
+        return "unset"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+
+
+@pytest.mark.parametrize("path", SETTINGS)
+def test_each_setting_has_its_row(path):
+    setting = SETTINGS[path]
+    coin = path.split(".")[1] if path.startswith("coin.") else None
+    row = path.replace(f"coin.{coin}", "coin.COIN", 1)
+    environment, default, live, _meaning = ROWS[row]
+    names = ", ".join(f"`{name}`" for name in reversed(setting.env_names))
+    if coin is not None:
+        names = names.replace(f"{coin.upper()}_", "COIN_")
+    assert environment.strip() == names
+    assert live.strip() == ("yes" if setting.live else "")
+    if not path.endswith(".confirmations"):
+        assert default.strip() == _documented(setting.default)
+
+
+def test_no_row_without_a_setting():
+    known = {re.sub(r"^coin\.[a-z]+", "coin.COIN", path) for path in SETTINGS}
+    assert set(ROWS) == known
+
+
+def test_coins_on_the_page():
+    by_default = ", ".join(f"{coin} {traits.confirmations}" for coin, traits in COINS.items())
+    assert f"Confirmations by default: {by_default}." in PAGE
+    drivers = " and ".join(f"`{coin}`" for coin in COINS if coin in DRIVERS)
+    assert f"This version has drivers for {drivers};" in PAGE
+
+
+def test_the_pages_example_loads(tmp_path):
+    (example,) = re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    file = tmp_path / "tallyd.yml"
+    file.write_text(example)
+    config = load_config(Flags(config=file), environ={"HOME": "/h", "BTC_DAEMON_PASS": "x"})
+    assert list(config.coins) == ["btc", "ltc"]
+
+
+def test_the_example_file_loads_as_it_is_and_with_its_comments_taken_off(tmp_path):
+    text = (ROOT / "systemd/tallyd.yml").read_text(encoding="utf-8")
+    assert yaml.safe_load(text) is None, "everything in it is commented"
+    file = tmp_path / "tallyd.yml"
+    file.write_text(text)
+    load_config(Flags(config=file), environ={"HOME": "/h"})
+    opened = re.sub(r"(?m)^#", "", text[text.index("#server:") :])
+    # The two ways to log in to a node exclude each other.
+    file.write_text(re.sub(r"(?m)^    cookie_file:.*\n", "", opened))
+    config = load_config(Flags(config=file), environ={"HOME": "/h"})
+    assert list(config.coins) == ["btc", "ltc"]
+    assert config.coins["btc"].confirmations == COINS["btc"].confirmations
+    assert config.server.tls.client_ca == (tmp_path / "clients.crt",)
