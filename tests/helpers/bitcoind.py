@@ -169,11 +169,13 @@ class BitcoinNode:
 
     # --- wallet and blocks ---
 
-    def fund(self) -> None:
-        """Have a wallet with spendable coins: mines 101 blocks, once per folder."""
+    def fund(self, coinbases: int = 10) -> None:
+        """Have a wallet with as many spendable coinbases of 50 coins; once per folder."""
         self._open_wallet()
         if not self.rpc("getbalance"):
-            self.mine(MATURITY_BLOCKS + 1)
+            self.mine(coinbases)
+            # To nobody: with the wallet looking on, mining takes ten times as long.
+            self.rpc("generatetodescriptor", MATURITY_BLOCKS, "raw(51)")
 
     def new_address(self, kind: str = "bech32") -> str:
         """Return a fresh address of the wallet: legacy, p2sh-segwit, bech32, bech32m or mweb."""
@@ -242,11 +244,16 @@ class BitcoinNode:
         """
         height = self.height()
         old = [str(self.rpc("getblockhash", h)) for h in range(height - depth + 1, height + 1)]
-        self.rpc("invalidateblock", old[0])
+        banned = []
+        while self.height() > height - depth:
+            # More than once where an earlier reorg left another branch to fall back on.
+            banned.append(self.rpc("getblockhash", height - depth + 1))
+            self.rpc("invalidateblock", banned[-1])
         new = self.mine_empty(depth + 1 if length is None else length)
         if len(new) > depth:
             # Lift the ban: otherwise the node would refuse what others build on the old blocks.
-            self.rpc("reconsiderblock", old[0])
+            for block_hash in banned:
+                self.rpc("reconsiderblock", block_hash)
         return old, new
 
     def activate_mweb(self) -> str:
