@@ -1,0 +1,43 @@
+# tallyd: `make run` shows it at work, `make test` proves it. Everything is made below this folder,
+# in .venv/ and .cache/; nothing on the system is changed (except by `make install`).
+
+PYTHON ?= python3
+BIN := .venv/bin
+PREFIX ?= /usr/local
+
+.PHONY: help run test bench lint proto install clean venv venv-test
+
+help:  ## what there is
+	@sed -n 's/^\([a-z-]*\):.*##/  make \1 \t/p' Makefile | expand -t 22
+
+run: venv  ## real nodes, the daemon, two invoices paid; ONCE=1 ends by itself
+	@$(BIN)/python -m tests.nodes.install btc ltc
+	@$(BIN)/python -m tests.demo
+
+test: venv-test lint  ## every test, on real nodes and a real PostgreSQL
+	@$(BIN)/python -m tests.nodes.install btc ltc postgres
+	$(BIN)/python -m pytest $(PYTEST)
+
+lint: venv-test  ## style, types, generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m proto.generate --check
+
+bench: venv-test  ## the figures of docs/performance.md, as a table and JSON
+	$(BIN)/python -m benchmarks
+
+proto: venv-test  ## regenerate the code beside the .proto files
+	$(BIN)/python -m proto.generate
+
+install:  ## into PREFIX (default /usr/local), with the systemd unit
+	PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) PYTHON=$(PYTHON) sh systemd/install.sh
+
+clean:  ## remove what was made, also downloaded nodes and the demo's state
+	rm -rf .venv .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+venv:
+	@$(PYTHON) tests/venv.py
+
+venv-test:
+	@$(PYTHON) tests/venv.py test dev

@@ -1,0 +1,146 @@
+"""The real daemon as a child process, for end-to-end tests and the demo."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from tests.helpers.bitcoind import BitcoinNode
+from tests.helpers.ports import free_port
+from tests.helpers.process import ServerProcess, wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_WITHIN_S = 10.0
+
+
+class Daemon:
+    """`tallyd run` on ports of its own; use as a context manager, or start() and stop().
+
+    ``folder`` holds its state and its log and is kept. Settings go by environment variables.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        nodes: tuple[BitcoinNode, ...] = (),
+        env: Mapping[str, str] | None = None,
+        grpc_port: int | None = None,
+        http_port: int | None = None,
+    ) -> None:
+        self.folder = folder
+        self.grpc_port = grpc_port or free_port()
+        self.http_port = http_port or free_port()
+        self.nodes = nodes
+        self.extra_env = dict(env or {})
+        self._process: ServerProcess | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "tallyd.log"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the daemon is not running"
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.is_running
+
+    def environment(self) -> dict[str, str]:
+        settings = {
+            "STATE_DIRECTORY": str(self.folder),
+            "SERVER_HOST": "127.0.0.1",
+            "SERVER_PORT": str(self.grpc_port),
+            "TALLY_HTTP_HOST": "127.0.0.1",
+            "TALLY_HTTP_PORT": str(self.http_port),
+        }
+        for node in self.nodes:
+            prefix = f"{node.family.upper()}_DAEMON"
+            settings[f"{prefix}_URL"] = node.url
+            settings[f"{prefix}_USER"] = node.user
+            settings[f"{prefix}_PASS"] = node.password
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+        return {**inherited, **settings, **self.extra_env}
+
+    def start(self, *, ready: bool = True) -> None:
+        """Start and wait until HTTP answers and, if ``ready``, every chain is current."""
+        assert self._process is None, "the daemon is already started"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        process = ServerProcess(
+            [Path(sys.executable).parent / "tallyd", "run"],
+            log=self.log,
+            env=self.environment(),
+        )
+        process.wait_ready(self._is_ready if ready else self._answers)
+        self._process = process
+
+    def wait_current(self, *, timeout_s: float = 60.0) -> None:
+        wait_until(self._is_ready, "every chain is current", timeout_s=timeout_s)
+
+    def stop(self) -> bool:
+        """SIGTERM; returns whether the daemon ended by itself within the promised time."""
+        if self._process is None:
+            return True
+        in_time = self._process.stop(request=signal.SIGTERM, grace_s=STOP_WITHIN_S)
+        self._process = None
+        return in_time
+
+    def kill(self) -> None:
+        """SIGKILL, as in a power cut."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def http(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, dict[str, str], Any]:
+        """One request to the REST API: status, headers, decoded body (text unless JSON)."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=90)
+        with contextlib.closing(connection):
+            connection.request(
+                method,
+                path,
+                body=None if body is None else json.dumps(body),
+                headers={"Content-Type": "application/json", **(headers or {})},
+            )
+            answer = connection.getresponse()
+            text = answer.read().decode()
+            received = {name.lower(): value for name, value in answer.getheaders()}
+            is_json = "json" in received.get("content-type", "")
+            return answer.status, received, json.loads(text) if is_json and text else text
+
+    def _answers(self) -> bool:
+        return self._status("/healthz") == http.HTTPStatus.OK
+
+    def _is_ready(self) -> bool:
+        return self._status("/readyz") == http.HTTPStatus.OK
+
+    def _status(self, path: str) -> int | None:
+        try:
+            return self.http("GET", path)[0]
+        except (OSError, http.client.HTTPException):
+            return None
