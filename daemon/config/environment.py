@@ -47,21 +47,20 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-reflection",
         "--reflection",
-        # Go accepts a value behind =, and only there.
-        "-reflection=true",
-        "--reflection=true",
         action="store_true",
         default=quiet,
         help="serve gRPC reflection",
     )
-    group.add_argument(
-        "-reflection=false",
-        "--reflection=false",
-        dest="reflection",
-        action="store_false",
-        default=quiet,
-        help=quiet,
-    )
+    # Go accepts a switch's value behind =, and only there.
+    for value, action in (("true", "store_true"), ("false", "store_false")):
+        group.add_argument(
+            f"-reflection={value}",
+            f"--reflection={value}",
+            dest="reflection",
+            action=action,
+            default=quiet,
+            help=quiet,
+        )
     group.add_argument(
         "-log-level",
         "--log-level",
