@@ -1,0 +1,166 @@
+"""One entry of the asset data: its fields, checked one by one, with every problem in words."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from actors.core.assets import MAX_EXPONENT, Asset, Chain
+from daemon.keys.evm import parse_address
+
+CHAIN = ("id", "name", "family", "coin", "block_time_s", "confirmations")
+ASSET = ("id", "chain", "symbol", "name", "exponent", "contract", "network")
+FAMILIES = ("bitcoin", "evm", "monero", "ton")
+_CONTRACTS: Mapping[str, Callable[[str], bytes]] = {"evm": parse_address}
+"""Family → parser of a contract's text, which raises ValueError; others have no tokens here yet."""
+_CHAIN_ID = re.compile(r"[a-z][a-z0-9_-]{0,31}")
+_ASSET_ID = re.compile(r"[A-Z0-9][A-Z0-9_]{0,31}")
+_MAX_CONFIRMATIONS = 2**32 - 1
+_MAX_TEXT_CHARS = 64
+
+
+class Entry:
+    """A table of the file. Readers return None for a field that is wrong, having said why."""
+
+    def __init__(
+        self, where: str, table: Mapping[str, Any], fields: tuple[str, ...], problems: list[str]
+    ) -> None:
+        self._where = where
+        self._table = table
+        self._problems = problems
+        for name in table:
+            if name not in fields:
+                near = difflib.get_close_matches(name, fields, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(fields)}"
+                self.problem(name, f"unknown field; {hint}")
+
+    def problem(self, field: str, message: str) -> None:
+        self._problems.append(f"{self._where}: {field}: {message}")
+
+    def has(self, field: str) -> bool:
+        return field in self._table
+
+    def text(self, field: str) -> str | None:
+        value = self._value(field)
+        if value is None:
+            return None
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            self.problem(field, f"must be a text in quotes, not {_shown(value)}")
+            return None
+        if len(value) > _MAX_TEXT_CHARS:
+            self.problem(field, f"longer than {_MAX_TEXT_CHARS} characters")
+            return None
+        return value
+
+    def name(self, field: str, pattern: re.Pattern[str], rule: str) -> str | None:
+        value = self.text(field)
+        if value is not None and not pattern.fullmatch(value):
+            self.problem(field, f"{value!r} must be {rule}")
+            return None
+        return value
+
+    def choice(self, field: str, choices: Mapping[str, Any] | tuple[str, ...]) -> str | None:
+        value = self.text(field)
+        if value is not None and value not in choices:
+            near = difflib.get_close_matches(value, choices, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(choices)}"
+            self.problem(field, f"{value!r} is not known; {hint}")
+            return None
+        return value
+
+    def whole(self, field: str, low: int, high: int) -> int | None:
+        value = self._value(field)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            self.problem(field, f"must be a whole number {low}..{high}, not {_shown(value)}")
+            return None
+        return value
+
+    def seconds(self, field: str) -> float | None:
+        value = self._value(field)
+        if value is None:
+            return None
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not number or not 0 < value <= 86_400:
+            self.problem(field, f"must be seconds above 0, up to 86400, not {_shown(value)}")
+            return None
+        return float(value)
+
+    def network(self) -> str | None:
+        """A name, or an EVM chain id as a number or a text; None when the entry names none."""
+        if isinstance(self._table.get("network"), int):
+            number = self.whole("network", 1, 2**63 - 1)
+            return None if number is None else str(number)
+        return self.text("network") if self.has("network") else None
+
+    def contract(self, family: str) -> bytes | None:
+        value = self.text("contract")
+        if value is None:
+            return None
+        parse = _CONTRACTS.get(family)
+        if parse is None:
+            self.problem("contract", f"chains of the family {family} have no token contracts here")
+            return None
+        try:
+            return parse(value)
+        except ValueError as error:
+            self.problem("contract", str(error))
+            return None
+
+    def _value(self, field: str) -> Any:
+        if field not in self._table:
+            self.problem(field, "missing")
+        return self._table.get(field)
+
+
+def read_chain(entry: Entry) -> Chain | None:
+    """The chain, or None when any of its fields is wrong."""
+    chain_id = entry.name("id", _CHAIN_ID, "lower-case letters and digits, a letter first")
+    name = entry.text("name")
+    family = entry.choice("family", FAMILIES)
+    coin = entry.name("coin", _ASSET_ID, "an asset's id, in capitals")
+    block_time_s = entry.seconds("block_time_s")
+    confirmations = entry.whole("confirmations", 0, _MAX_CONFIRMATIONS)
+    if (
+        chain_id is None
+        or name is None
+        or family is None
+        or coin is None
+        or block_time_s is None
+        or confirmations is None
+    ):
+        return None
+    return Chain(chain_id, name, family, coin, block_time_s, confirmations)
+
+
+def read_asset(
+    entry: Entry, chains: Mapping[str, Chain]
+) -> tuple[tuple[str, str | None], Asset] | None:
+    """The asset under (id, network), or None when any of its fields is wrong."""
+    asset_id = entry.name("id", _ASSET_ID, "capitals, digits and _")
+    chain = entry.choice("chain", chains)
+    symbol, name = entry.text("symbol"), entry.text("name")
+    exponent = entry.whole("exponent", 0, MAX_EXPONENT)
+    network = entry.network()
+    contract = None
+    if chain is not None and entry.has("contract"):
+        contract = entry.contract(chains[chain].family)
+    wrong = (entry.has("contract") and contract is None) or (entry.has("network") and not network)
+    if (
+        wrong
+        or asset_id is None
+        or chain is None
+        or symbol is None
+        or name is None
+        or exponent is None
+    ):
+        return None
+    return (asset_id, network), Asset(asset_id, chain, symbol, name, exponent, contract)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,219 @@
+"""What a person is told of a key before using it."""
+
+import json
+import math
+
+import pytest
+
+from actors.core.outcomes import KeyRefused
+from daemon.keys import Deriver
+from daemon.keys.advice import gap_limit
+from daemon.keys.preview import MAX_ADDRESSES, Preview, preview
+from daemon.keys.versions import VERSIONS
+from tests.daemon.keys import reference, samples
+from tests.daemon.keys.samples import BTC, XPUB, YPUB, ZPRV, ZPUB
+
+BY_PREFIX = {version.prefix: version for version in VERSIONS}
+
+
+def rewritten(prefix="zpub", *, depth=3, number=2**31):
+    payload = reference.base58_decode(ZPUB)
+    parent = payload[5:9] if depth else bytes(4)
+    head = BY_PREFIX[prefix].public + bytes([depth]) + parent + number.to_bytes(4, "big")
+    return reference.base58check_encode(head + payload[13:])
+
+
+def shown(coin, key, **options):
+    found = preview(coin, key, **options)
+    assert isinstance(found, Preview), found
+    return found
+
+
+def refused(coin, key, **options):
+    found = preview(coin, key, **options)
+    assert isinstance(found, KeyRefused), found
+    return found
+
+
+def test_a_good_key_has_no_warning():
+    found = shown("btc", ZPUB, network="main", count=2)
+    assert found.coin == "BTC"
+    assert found.key.startswith("zpub at depth 3 (account 0'), fingerprint ")
+    assert found.script == "P2WPKH, native segwit (BIP-84)"
+    assert found.path == "<key>/0/1, /0/2, /0/3, ..."
+    assert found.warnings == ()
+    [form] = found.forms
+    assert form.networks == ("main",)
+    assert form.addresses[0] == ("0/1", "bc1qnjg0jd8228aq7egyzacy8cys3knf9xvrerkf9g")
+    assert [path for path, _ in form.addresses] == ["0/1", "0/2"]
+
+
+def test_addresses_are_those_of_the_deriver():
+    deriver = Deriver()
+    key = deriver.parse_key(BTC, ZPUB)
+    for form in shown("BTC", ZPUB, count=7).forms:
+        for network in form.networks:
+            for minor, (path, address) in enumerate(form.addresses, start=1):
+                at = {"network": network, "major": 0, "minor": minor}
+                assert path == f"0/{minor}"
+                assert deriver.derive(BTC, key=key.canonical, **at).address == address
+
+
+def test_without_a_network_every_form_is_shown_once():
+    found = shown("LTC", samples.GOIPAY_LTC)
+    assert [form.networks for form in found.forms] == [("main",), ("test",), ("regtest",)]
+    assert found.forms[0].addresses[0][1] == "ltc1quc3y9flfnhd9zeg5dm5h4ckzz040ykk495rstl"
+    found = shown("BTC", ZPUB)
+    assert [form.networks for form in found.forms] == [
+        ("main",),
+        ("test", "testnet4", "signet"),
+        ("regtest",),
+    ]
+
+
+@pytest.mark.parametrize("coin", ["ETH", "eth", " bnb "])
+def test_evm_addresses_are_the_same_on_every_network(coin):
+    found = shown(coin, samples.GOIPAY_EVM, network="11155111")
+    [form] = found.forms
+    assert form.networks == ("every network",)
+    assert form.addresses[0] == ("0/1", "0x52bDE05866773a211aB01BbaEa9C474B9f24754D")
+    assert found.warnings == ()
+    assert any("account of its own" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("coin", "key", "network", "words"),
+    [
+        ("BTC", YPUB, None, "nested segwit (P2SH-P2WPKH) addresses"),
+        ("BTC", rewritten("upub"), "test", "native segwit account (m/84'/1'/0')"),
+        ("LTC", rewritten("Mtub"), "main", "native segwit account (m/84'/2'/0')"),
+        ("BTC", rewritten("Zpub"), "main", "key of one signer of a multi-signature (P2WSH) wallet"),
+        ("BTC", rewritten("Ypub"), "main", "key of one signer"),
+        ("BTC", rewritten("Ltub"), "main", "Litecoin's version"),
+        ("LTC", rewritten("dgub"), "main", "Dogecoin's version"),
+        ("ETH", rewritten("Ltub"), None, "Litecoin's version"),
+        ("ETH", ZPUB, None, "exported by Bitcoin segwit accounts"),
+        ("BTC", rewritten("vpub"), "main", "will not show payments on the main network"),
+        ("ETH", rewritten("tpub"), None, "will not show payments on the main network"),
+        ("BTC", rewritten("vpub"), None, "only with a node on a test network"),
+        ("BTC", ZPUB, "regtest", "regtest is a test network"),
+        ("BTC", rewritten(depth=0, number=0), "main", "master key (depth 0)"),
+        ("BTC", rewritten(depth=4, number=0), "main", "key below an account (depth 4)"),
+        ("BTC", rewritten(depth=2), "main", "the key is at depth 2"),
+        ("BTC", rewritten(depth=1, number=2**31 + 1), "main", "the key is at depth 1"),
+        ("BTC", rewritten("xpub", depth=1), "main", "the key is at depth 1"),
+        ("ETH", rewritten("xpub", depth=4, number=0), None, "(m/44'/60'/0', depth 3)"),
+    ],
+)
+def test_warnings(coin, key, network, words):
+    [warning] = shown(coin, key, network=network).warnings
+    assert words in warning
+
+
+def test_several_warnings_are_all_given():
+    found = shown("BTC", rewritten("Upub", depth=5), network="main")
+    assert len(found.warnings) == 3
+
+
+@pytest.mark.parametrize(
+    ("coin", "key", "network"),
+    [
+        ("BTC", XPUB, "main"),
+        ("LTC", rewritten("Ltub"), "main"),
+        ("LTC", samples.GOIPAY_LTC, "main"),  # Electrum's depth 1
+        ("BTC", rewritten("vpub"), "regtest"),
+        ("BTC", samples.GOIPAY_BTC, "signet"),
+    ],
+)
+def test_no_false_alarm(coin, key, network):
+    assert shown(coin, key, network=network).warnings == ()
+
+
+def test_notes():
+    notes = "\n".join(shown("LTC", XPUB).notes)
+    assert "it must show the address 0/1" in notes
+    assert "xpub does not say which script type" in notes
+    assert "Litecoin account (m/84'/2'/0')" in notes
+    assert "For 10,000 invoices set the gap limit to at least 23 if one in two is paid" in notes
+    assert "script type" not in "\n".join(shown("BTC", ZPUB).notes)
+
+
+@pytest.mark.parametrize(("invoices", "share"), [(10_000, 0.5), (10_000, 0.01), (50, 0.9)])
+def test_gap_limit_is_the_least_that_keeps_the_risk(invoices, share):
+    limit = gap_limit(invoices=invoices, paid_share=share, risk=0.001)
+    expected_runs = [invoices * share * (1 - share) ** k for k in (limit, limit - 1)]
+    assert expected_runs[0] <= 0.001 * (1 + 1e-9)
+    assert expected_runs[1] > 0.001
+
+
+def test_gap_limit_at_the_edges():
+    assert gap_limit(invoices=1, paid_share=0.5, risk=0.9) == 1
+    assert math.isfinite(gap_limit(invoices=10**9, paid_share=1e-9))
+    for share in (0, 1, -1, 2):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            gap_limit(invoices=10, paid_share=share)
+
+
+def test_render():
+    text = shown("BTC", YPUB, count=1).render()
+    lines = text.splitlines()
+    assert lines[0] == "Coin       BTC"
+    assert "On test, testnet4, signet:" in lines
+    assert "  0/1      bc1q7eelafnvkcchp0xcffjxeenv7rwaex3jc3v0l0" in lines
+    assert any(line.startswith("WARNING: a wallet that exports ypub") for line in lines)
+    assert all(len(line) <= 100 and line == line.rstrip() for line in lines)
+    assert YPUB not in text
+
+
+def test_json():
+    found = shown("BTC", ZPUB, network="main", count=1)
+    data = json.loads(found.json())
+    assert data["coin"] == "BTC"
+    assert data["forms"] == [
+        {
+            "networks": ["main"],
+            "addresses": [{"path": "0/1", "address": "bc1qnjg0jd8228aq7egyzacy8cys3knf9xvrerkf9g"}],
+        }
+    ]
+    assert data["warnings"] == []
+    assert data["notes"] == list(found.notes)
+
+
+@pytest.mark.parametrize(("count", "given"), [(0, 1), (-5, 1), (10**9, MAX_ADDRESSES)])
+def test_the_count_is_bounded(count, given):
+    [form] = shown("BTC", ZPUB, network="main", count=count).forms
+    assert len(form.addresses) == given
+
+
+@pytest.mark.parametrize(
+    ("coin", "words"),
+    [
+        ("BTX", "did you mean BTC?"),
+        ("bitcoin", "did you mean BTC?"),
+        ("Ethereum", "did you mean ETH?"),
+        ("LTCC", "did you mean LTC?"),
+        ("QQQ", "QQQ is not a coin that has such keys; known are BTC, LTC, ETH, BNB"),
+        ("", "the coin comes first (BTC, LTC, ETH, BNB), then the key"),
+        (ZPUB, "the coin comes first"),
+        (ZPRV, "must never leave your wallet"),
+    ],
+)
+def test_unknown_coins(coin, words):
+    found = refused(coin, ZPUB)
+    assert found.field == "coin"
+    assert words in found.reason
+    assert coin == "" or len(coin) < 20 or coin[:12] not in found.reason
+
+
+def test_private_keys_are_refused():
+    found = refused("LTC", ZPRV)
+    assert (found.chain, found.field) == ("ltc", "masterPubKey")
+    assert "must never leave your wallet" in found.reason
+    assert ZPRV[4:12] not in found.reason
+
+
+def test_unknown_networks():
+    found = refused("BTC", ZPUB, network="Mainnet")
+    assert (found.chain, found.field) == ("btc", "network")
+    assert "known are main, test, testnet4, signet, regtest; did you mean main?" in found.reason
+    assert "did you mean" not in refused("LTC", ZPUB, network="qqq").reason
