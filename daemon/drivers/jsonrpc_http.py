@@ -1,0 +1,248 @@
+"""One HTTP/1.1 keep-alive connection on Trio that sends POST requests and reads bounded answers.
+
+h11 on a Trio stream instead of httpx: a call costs 0.2 ms instead of 0.7 ms, the size of an answer
+is bounded while it arrives, and `send` and `receive` are apart, so that a node can prepare the next
+block while the last one is searched.
+"""
+
+from __future__ import annotations
+
+import ssl
+from dataclasses import dataclass
+from functools import cache
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+import h11
+import trio
+
+_READ_BYTES = 256 * 1024
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+class ConnectionLostError(Exception):
+    """The peer closed or reset the connection; the text says at which point."""
+
+
+class GarbledError(Exception):
+    """What arrived is not an HTTP answer, or ended within one."""
+
+
+class TooLargeError(Exception):
+    """The answer is larger than the limit; the connection is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where an HTTP server is, without user and password."""
+
+    scheme: str
+    host: str
+    port: int
+    target: str
+
+    @property
+    def display(self) -> str:
+        """Scheme, host and port: the path may hold an access key."""
+        return f"{self.scheme}://{self._netloc}"
+
+    @property
+    def host_header(self) -> str:
+        return self._netloc
+
+    @property
+    def _netloc(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+    retry_after: str | None
+
+
+def parse_url(url: str) -> tuple[Address, str | None, str | None]:
+    """The address, user and password in an http or https URL. Raises ValueError without them."""
+    parts = urlsplit(url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        raise ValueError("a node's URL looks like http://127.0.0.1:8332")
+    target = parts.path or "/"
+    if parts.query:
+        target += f"?{parts.query}"
+    port = parts.port or _DEFAULT_PORTS[parts.scheme]
+    return Address(parts.scheme, parts.hostname, port, target), parts.username, parts.password
+
+
+class HttpConnection:
+    """Used by one task at a time: `send`, then `receive`, in turn.
+
+    Opens itself when needed. A kept-alive connection that the server closed meanwhile is opened
+    again and the request repeated, once: requests must be safe to repeat. Errors are OSError,
+    ConnectionLostError, GarbledError and TooLargeError; after any of them, and after a cancelled
+    call, the next `send` starts on a new connection.
+    """
+
+    def __init__(self, address: Address, *, max_answer_bytes: int) -> None:
+        self._address = address
+        self._max_answer_bytes = max_answer_bytes
+        self._tcp: trio.SocketStream | None = None
+        self._stream: trio.abc.Stream | None = None
+        self._http = h11.Connection(h11.CLIENT)
+        self._request: tuple[bytes, str | None] = (b"", None)
+        self._is_waiting = False
+        self._is_fresh = True
+        self.bytes_received = 0
+
+    async def send(self, body: bytes, *, authorization: str | None) -> None:
+        """Send one POST request; what an earlier, never received one was answered is dropped."""
+        if self._is_waiting:
+            self.close()
+        self._request = (body, authorization)
+        self._is_waiting = True
+        if self._stream is not None:
+            self._is_fresh = False
+            try:
+                await self._stream.send_all(self._frame())
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._drop()
+            else:
+                return
+        await self._send_fresh()
+
+    async def receive(self) -> Answer:
+        """The answer to the request sent last."""
+        assert self._is_waiting, "nothing was sent"
+        first = await self._first_bytes()
+        if not first and not self._is_fresh:
+            self._drop()
+            await self._send_fresh()
+            first = await self._first_bytes()
+        if not first:
+            self.close()
+            raise ConnectionLostError("closed the connection without an answer")
+        answer = await self._read_answer(first)
+        self._is_waiting = False
+        if self._http.our_state is h11.DONE and self._http.their_state is h11.DONE:
+            self._http.start_next_cycle()
+        else:
+            self._drop()
+        return answer
+
+    def close(self) -> None:
+        """Close at once, without a farewell; may be called again."""
+        self._is_waiting = False
+        self._drop()
+
+    @property
+    def is_open(self) -> bool:
+        return self._stream is not None
+
+    def _frame(self) -> bytes:
+        body, authorization = self._request
+        headers = [
+            ("Host", self._address.host_header),
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+        ]
+        if authorization is not None:
+            headers.append(("Authorization", authorization))
+        request = h11.Request(method="POST", target=self._address.target, headers=headers)
+        parts = (request, h11.Data(data=body), h11.EndOfMessage())
+        return b"".join(self._http.send(part) or b"" for part in parts)
+
+    async def _send_fresh(self) -> None:
+        await self._open()
+        assert self._stream is not None
+        try:
+            await self._stream.send_all(self._frame())
+        except trio.BrokenResourceError as error:
+            self.close()
+            raise ConnectionLostError("closed the connection while it was asked") from error
+
+    async def _open(self) -> None:
+        self._is_fresh = True
+        tcp = await trio.open_tcp_stream(self._address.host, self._address.port)
+        self._tcp = tcp
+        if self._address.scheme == "https":
+            self._stream = trio.SSLStream(
+                tcp, _tls_context(), server_hostname=self._address.host, https_compatible=True
+            )
+        else:
+            self._stream = tcp
+
+    def _drop(self) -> None:
+        if self._tcp is not None:
+            self._tcp.socket.close()
+        self._tcp = self._stream = None
+        self._http = h11.Connection(h11.CLIENT)
+
+    async def _first_bytes(self) -> bytes:
+        """What arrives first; nothing when the connection turns out to be closed."""
+        try:
+            return await self._receive_some()
+        except ConnectionLostError:
+            if self._is_fresh:
+                self.close()
+                raise
+            return b""
+
+    async def _receive_some(self) -> bytes:
+        if self._stream is None:
+            raise ConnectionLostError("closed the connection")
+        try:
+            data = await self._stream.receive_some(_READ_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            raise ConnectionLostError("reset the connection") from error
+        self.bytes_received += len(data)
+        return bytes(data)
+
+    async def _read_answer(self, first: bytes) -> Answer:
+        try:
+            self._http.receive_data(first)
+            return await self._read_events()
+        except h11.RemoteProtocolError as error:
+            self.close()
+            raise GarbledError(str(error)) from error
+        except ConnectionLostError:
+            self.close()
+            raise
+
+    async def _read_events(self) -> Answer:
+        head: h11.Response | None = None
+        body = bytearray()
+        while True:
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                self._http.receive_data(await self._receive_some())
+            elif isinstance(event, h11.Response):
+                head = event
+                announced = int(_header(event, b"content-length") or b"0")
+                if announced > self._max_answer_bytes:
+                    self._refuse(announced)
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > self._max_answer_bytes:
+                    self._refuse(len(body))
+            elif isinstance(event, h11.EndOfMessage):
+                assert head is not None, "h11 gives the head before the end"
+                retry_after = _header(head, b"retry-after")
+                return Answer(
+                    status=head.status_code,
+                    body=bytes(body),
+                    retry_after=retry_after.decode("latin-1")[:40] if retry_after else None,
+                )
+
+    def _refuse(self, size: int) -> NoReturn:
+        self.close()
+        raise TooLargeError(f"{size} bytes or more")
+
+
+def _header(response: h11.Response, name: bytes) -> bytes | None:
+    return next((value for key, value in response.headers if key == name), None)
+
+
+@cache
+def _tls_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
