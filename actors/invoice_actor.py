@@ -19,7 +19,15 @@ import trio
 from actors.core.events import Terms
 from actors.core.inputs import Input
 from actors.core.invoice import Invoice, create, decide, evolve
-from actors.ports import Committed, Log, Step, Store, TransientError, VersionConflict
+from actors.ports import (
+    Committed,
+    Log,
+    PersistentError,
+    Step,
+    Store,
+    TransientError,
+    VersionConflict,
+)
 
 ATTEMPTS = 3
 """How often mail that makes an actor crash is tried before the invoice is set aside."""
@@ -272,7 +280,7 @@ class InvoiceActors:
         while True:
             try:
                 return await write()
-            except TransientError as error:
+            except (TransientError, PersistentError) as error:
                 delay_s = RETRY_S[min(attempt, len(RETRY_S) - 1)]
                 attempt += 1
                 self._log.warning(

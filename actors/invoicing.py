@@ -31,6 +31,7 @@ from actors.ports import (
     InvoiceQuery,
     InvoiceRow,
     LogEntry,
+    PersistentError,
     PublicKey,
     Store,
     WallClock,
@@ -120,9 +121,12 @@ class Invoicing:
         if account is None:
             return NoKey(wanted.user_id, asset.chain)
         major, minor = await self._store.allocate_index(account.id)
-        derived = self._deriver.derive(
-            supervisor.chain, key=account.key, network=network, major=major, minor=minor
-        )
+        try:
+            derived = self._deriver.derive(
+                supervisor.chain, key=account.key, network=network, major=major, minor=minor
+            )
+        except PersistentError as error:
+            return AssetDisabled(asset.id, str(error))
         now_ms = self._clock.now_ms()
         confirmations = wanted.confirmations
         return await supervisor.create(

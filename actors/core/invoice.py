@@ -338,18 +338,22 @@ def decide(invoice: Invoice, happened: Input) -> tuple[Event, ...]:
         case TxIncluded():
             for output in _paying(happened.outputs):
                 _include(draft, output, happened)
+            # Two that exclude each other are not in one chain: the loser's block is a stale one.
+            _disconnect(
+                draft, lambda p, _: p.outpoint.txid in happened.replaces, at_ms=happened.at_ms
+            )
             _displace(draft, happened.replaces, Removal.DOUBLE_SPENT, happened.txid, happened.at_ms)
             tip_height = happened.block.height
         case TxRemoved():
             _displace(draft, (happened.txid,), happened.reason, happened.by, happened.at_ms)
         case ChainShortened():
-            _disconnect(draft, lambda _, at: at > happened.height, happened.at_ms)
+            _disconnect(draft, lambda _, at: at > happened.height, at_ms=happened.at_ms)
             tip_height = happened.height
         case HeightTaken():
             _disconnect(
                 draft,
-                lambda block_hash, at: at == happened.height and block_hash != happened.block_hash,
-                happened.at_ms,
+                lambda p, at: at == happened.height and p.block_hash != happened.block_hash,
+                at_ms=happened.at_ms,
             )
         case TipReached():
             tip_height = happened.height
@@ -460,10 +464,11 @@ def _displace(
             draft.record(PaymentDisplaced(at_ms, payment.outpoint, reason, by))
 
 
-def _disconnect(draft: _Draft, stale: Callable[[bytes, int], bool], at_ms: int) -> None:
+def _disconnect(draft: _Draft, stale: Callable[[Payment, int], bool], *, at_ms: int) -> None:
+    """Take the payments whose block (of that height) is stale out of it."""
     for payment in draft.invoice.payments:
         height, block_hash = payment.height, payment.block_hash
-        if height is not None and block_hash is not None and stale(block_hash, height):
+        if height is not None and block_hash is not None and stale(payment, height):
             draft.record(PaymentDisconnected(at_ms, payment.outpoint, height, block_hash))
 
 
