@@ -1,0 +1,223 @@
+"""One invoice, told of a simulated chain in every style, against a plain account of the money.
+
+`WildMachine` lets anything happen and checks each invoice against its own account. `CalmMachine`
+keeps to what a number of confirmations is meant to bear (no reorg as deep as it; after the deadline
+nothing comes back) and then every style must end in the very same state.
+"""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+
+from actors.core.events import InvoiceSettled
+from actors.core.inputs import TipReached
+from actors.core.invoice import Invoice, State, decide
+from tests.helpers.chain_world import Feed, Style, World
+from tests.helpers.invoices import ASSET, EXPIRES_MS
+
+AMOUNTS = st.lists(st.integers(1, 6), min_size=1, max_size=2).map(tuple)
+PICK = st.sets(st.integers(0, 5), max_size=4)
+ONE = st.integers(0, 5)
+
+
+class InvoiceMachine(RuleBasedStateMachine):
+    depths: tuple[int, ...]
+    wild: bool
+
+    @initialize(data=st.data(), required_base=st.sampled_from([0, 5, 10]))
+    def begin(self, data, required_base):
+        self.world = World()
+        self.confirmations = data.draw(st.sampled_from(self.depths))
+        self.feeds = [
+            Feed(style, required_base=required_base, confirmations=self.confirmations)
+            for style in Style
+        ]
+        self.rest()
+
+    @property
+    def after_deadline(self) -> bool:
+        return self.world.now_ms > EXPIRES_MS
+
+    def stepped(self) -> None:
+        for feed in self.feeds:
+            feed.step(self.world)
+
+    # --- what may happen --------------------------------------------------------------------------
+
+    @rule(amounts=AMOUNTS, asset=st.sampled_from([ASSET, ASSET, ASSET, "USDT_ERC20"]))
+    def pay(self, amounts, asset):
+        self.world.broadcast(self.world.make(None, amounts, asset))
+        self.stepped()
+
+    @precondition(lambda self: any(tx.outputs for tx in self.world.mempool))
+    @rule(which=ONE, amounts=AMOUNTS, theft=st.booleans())
+    def replace(self, which, amounts, theft):
+        ours = [tx for tx in self.world.mempool if tx.outputs]
+        old = ours[which % len(ours)]
+        if not self.wild and self.after_deadline:
+            amounts = old.amounts_base
+        if theft:
+            self.world.broadcast(self.world.make(old.coin, ()))
+        else:
+            self.world.broadcast(self.world.make(old.coin, amounts, old.asset))
+        self.stepped()
+
+    @rule(take=PICK, theft=st.none() | ONE, unseen=st.none() | AMOUNTS)
+    def mine(self, take, theft, unseen):
+        txs = [tx for number, tx in enumerate(self.world.mempool) if number in take]
+        left = [tx for tx in self.world.mempool if tx not in txs]
+        if theft is not None and left:
+            txs.append(self.world.make(left[theft % len(left)].coin, ()))
+        if unseen is not None:
+            txs.append(self.world.make(None, unseen))
+        self.world.mine(txs)
+        self.stepped()
+
+    @rule(count=st.integers(1, 5))
+    def mine_empty(self, count):
+        for _ in range(count):
+            self.world.mine([])
+        self.stepped()
+
+    @rule(depth=st.integers(1, 12), take=PICK, thefts=PICK)
+    def reorganise(self, depth, take, thefts):
+        deepest = len(self.world.chain) - 1
+        if not self.wild:
+            deepest = min(deepest, self.confirmations - 1)
+        if deepest:
+            self.world.reorganise(min(depth, deepest), take, thefts)
+            self.stepped()
+
+    @precondition(lambda self: self.world.mempool)
+    @rule(which=ONE)
+    def evict(self, which):
+        self.world.evict(self.world.mempool[which % len(self.world.mempool)])
+        self.stepped()
+
+    @precondition(lambda self: self.world.evicted and (self.wild or not self.after_deadline))
+    @rule(which=ONE)
+    def come_back(self, which):
+        tx = self.world.evicted.pop(which % len(self.world.evicted))
+        if tx.coin not in self.world.spent:
+            self.world.broadcast(tx)
+            self.stepped()
+
+    @rule(minutes=st.integers(1, 40))
+    def wait(self, minutes):
+        later_ms = self.world.now_ms + minutes * 60_000
+        if not self.wild and later_ms > EXPIRES_MS >= self.world.now_ms:
+            # Who has not looked before the deadline cannot know what came in time.
+            self.rest()
+        self.world.now_ms = later_ms
+        if later_ms > EXPIRES_MS:
+            self.rest()
+
+    @rule()
+    def rest(self):
+        for feed in self.feeds:
+            feed.rest(self.world)
+        self.come_to_rest()
+
+    def come_to_rest(self) -> None:
+        """Everything was told to everyone."""
+
+    # --- what must hold ---------------------------------------------------------------------------
+
+    @invariant()
+    def each_invoice_agrees_with_its_account(self):
+        for feed in getattr(self, "feeds", ()):
+            invoice = feed.story.invoice
+            assert invoice.received_base == feed.received_base, feed.style
+            if invoice.state is State.EXPIRED:
+                assert not invoice.covered, feed.style
+                continue
+            assert invoice.credited_base == sum(tx.counts_base for tx in feed.credited())
+            if invoice.state is State.PENDING:
+                assert not invoice.covered, feed.style
+            if invoice.state is State.SEEN:
+                assert invoice.covered, feed.style
+            if invoice.state is State.SETTLED:
+                assert invoice.reversed is not invoice.covered, feed.style
+
+    @invariant()
+    def an_invoice_settles_as_soon_as_it_may(self):
+        for feed in getattr(self, "feeds", ()):
+            invoice = feed.story.invoice
+            if feed.style is not Style.LAZY and invoice.open:
+                assert feed.confirmed_base(self.world) < invoice.needed_base, feed.style
+
+    @invariant()
+    def the_wake_height_is_exact(self):
+        for feed in getattr(self, "feeds", ()):
+            check_wake_height(feed.story.invoice)
+
+
+def check_wake_height(invoice: Invoice) -> None:
+    wake = invoice.wake_height()
+    if wake is None:
+        assert decide(invoice, TipReached(10**12, 0)) == ()
+        return
+    assert decide(invoice, TipReached(wake - 1, 0)) == ()
+    (settled,) = decide(invoice, TipReached(wake, 0))
+    assert isinstance(settled, InvoiceSettled)
+    assert settled.credited_base >= invoice.needed_base
+
+
+class WildMachine(InvoiceMachine):
+    depths = (0, 1, 2, 5, 2**32 - 1)
+    wild = True
+
+
+class CalmMachine(InvoiceMachine):
+    depths = (1, 2, 4)
+    wild = False
+
+    def come_to_rest(self) -> None:
+        first, *others = [(feed.style, meaning(feed.story.invoice)) for feed in self.feeds]
+        for style, state in others:
+            assert state == first[1], f"{style} differs from {first[0]}"
+
+    @invariant()
+    def what_settled_is_there_to_stay(self):
+        for feed in getattr(self, "feeds", ()):
+            invoice = feed.story.invoice
+            if invoice.state is State.SETTLED and feed.style is not Style.LAZY:
+                assert feed.confirmed_base(self.world) >= invoice.needed_base, feed.style
+                assert not invoice.reversed, feed.style
+
+    def teardown(self) -> None:
+        if hasattr(self, "feeds"):
+            self.rest()
+
+
+def meaning(invoice: Invoice) -> tuple[object, ...]:
+    """All that matters of a state: not when or in how many steps it came about."""
+    places = {
+        payment.outpoint: (payment.height, payment.block_hash, payment.late, payment.amount_base)
+        for payment in invoice.payments
+        if payment.gone is None
+    }
+    return (
+        invoice.state,
+        invoice.credited_base,
+        invoice.received_base,
+        invoice.deadline_reached,
+        invoice.reversed,
+        places,
+    )
+
+
+SETTINGS = settings(max_examples=60, stateful_step_count=25, deadline=None)
+
+TestWildMachine = WildMachine.TestCase
+TestWildMachine.settings = SETTINGS
+TestCalmMachine = CalmMachine.TestCase
+TestCalmMachine.settings = SETTINGS

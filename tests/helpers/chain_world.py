@@ -1,0 +1,272 @@
+"""A small world of coins, blocks, a mempool and a clock; and feeds that tell one invoice about it.
+
+The world is the truth. A feed is a watcher and router reduced to the order in which it tells what
+it finds; beside it runs a plain account of what the invoice ought to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from actors.core.chain_events import OutPoint, Output, Removal
+from actors.core.chain_view import BlockRef
+from actors.core.inputs import (
+    ChainShortened,
+    DeadlinePassed,
+    HeightTaken,
+    Input,
+    TipReached,
+    TxIncluded,
+    TxRemoved,
+    TxSeen,
+)
+from actors.core.invoice import State
+from actors.core.watch_index import WatchIndex
+from tests.helpers.invoices import ASSET, CREATED_MS, DESTINATION, EXPIRES_MS, History, txid
+
+
+@dataclass(frozen=True)
+class Tx:
+    """A transaction that spends one coin; without amounts it pays somebody else."""
+
+    name: str
+    coin: int
+    amounts_base: tuple[int, ...]
+    asset: str = ASSET
+
+    @property
+    def txid(self) -> bytes:
+        return txid(self.name)
+
+    @property
+    def spends(self) -> tuple[bytes, ...]:
+        return (b"coin %d" % self.coin,)
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        return tuple(
+            Output(OutPoint(self.txid, index), DESTINATION, amount_base, self.asset)
+            for index, amount_base in enumerate(self.amounts_base)
+        )
+
+    @property
+    def counts_base(self) -> int:
+        return sum(self.amounts_base) if self.asset == ASSET else 0
+
+
+@dataclass
+class World:
+    now_ms: int = CREATED_MS
+    chain: list[tuple[BlockRef, tuple[Tx, ...]]] = field(default_factory=list)
+    mempool: list[Tx] = field(default_factory=list)
+    evicted: list[Tx] = field(default_factory=list)
+    made: int = 0
+
+    def __post_init__(self) -> None:
+        self.mine([])
+
+    def make(self, coin: int | None, amounts_base: tuple[int, ...], asset: str = ASSET) -> Tx:
+        self.made += 1
+        return Tx(f"tx {self.made}", self.made if coin is None else coin, amounts_base, asset)
+
+    def broadcast(self, tx: Tx) -> None:
+        self.mempool = [other for other in self.mempool if other.coin != tx.coin]
+        self.mempool.append(tx)
+
+    def mine(self, txs: list[Tx]) -> None:
+        self.made += 1
+        height = len(self.chain)
+        parent = self.chain[-1][0].hash if self.chain else b""
+        ref = BlockRef(height, txid(f"block {self.made}"), parent, self.now_ms // 1000)
+        self.chain.append((ref, tuple(txs)))
+        spent = {tx.coin for tx in txs}
+        self.mempool = [tx for tx in self.mempool if tx.coin not in spent]
+
+    def evict(self, tx: Tx) -> None:
+        self.mempool.remove(tx)
+        self.evicted.append(tx)
+
+    def reorganise(self, depth: int, take: set[int], thefts: set[int]) -> None:
+        """Replace the last `depth` blocks by one more, whose first holds the `take`n transactions.
+
+        Numbers select among the transactions that are free again; a `theft` spends the coin of one
+        of them to somebody else, in the second new block.
+        """
+        freed = [tx for _, txs in self.chain[-depth:] for tx in txs]
+        del self.chain[-depth:]
+        for tx in reversed(freed):
+            if all(tx.coin != other.coin for other in self.mempool):
+                self.mempool.insert(0, tx)
+        candidates = list(self.mempool)
+        self.mine([tx for number, tx in enumerate(candidates) if number in take])
+        robbed = [tx for n, tx in enumerate(candidates) if n in thefts and tx in self.mempool]
+        self.mine([self.make(tx.coin, ()) for tx in robbed])
+        for _ in range(depth - 1):
+            self.mine([])
+
+    @property
+    def spent(self) -> set[int]:
+        return {tx.coin for _, txs in self.chain for tx in txs} | {tx.coin for tx in self.mempool}
+
+    def live(self) -> list[Tx]:
+        return [tx for _, txs in self.chain for tx in txs] + self.mempool
+
+
+class Style(Enum):
+    """In what order and how often a feed tells."""
+
+    IN_ORDER = auto()
+    DUPLICATED = auto()
+    """Everything that still holds is told again after each step."""
+    AMNESIAC = auto()
+    """Forgets its last blocks before each step: a crash between append and cursor."""
+    SKIPPED_TIPS = auto()
+    """Tells a tip only when the invoice's `wake_height` asks for it."""
+    MEMPOOL_FIRST = auto()
+    """Tells every transaction of a block as seen before it tells it as included."""
+    BLOCKS_ONLY = auto()
+    """Reads the mempool only when the world comes to rest."""
+    LAZY = auto()
+    """Looks only when the world comes to rest: many steps become one, reorgs add up."""
+
+
+REWIND = 3
+
+
+class Feed:
+    """Tells one invoice of the world in one style, and keeps a plain account beside it."""
+
+    def __init__(self, style: Style, **changes: int) -> None:
+        self.style = style
+        self.story = History(**changes)
+        self.index = WatchIndex()
+        self.index.update(None, self.story.invoice)
+        self.blocks: list[BlockRef] = []
+        self.believed: dict[int, Tx] = {}
+        """Coin → the transaction that spends it, as far as this feed was told."""
+        self.first_ms: dict[str, int] = {}
+
+    # --- telling ----------------------------------------------------------------------------------
+
+    def step(self, world: World) -> None:
+        """The world has made one step; a restful feed does not look."""
+        if self.style is Style.LAZY:
+            return
+        self.look(world, mempool=self.style is not Style.BLOCKS_ONLY)
+
+    def rest(self, world: World) -> None:
+        """Tell everything there is to know."""
+        self.look(world, mempool=True)
+        self.tell(DeadlinePassed(world.now_ms))
+
+    def look(self, world: World, *, mempool: bool) -> None:
+        if self.style is Style.AMNESIAC:
+            del self.blocks[-REWIND:]
+        expired = self.story.invoice.state is State.EXPIRED
+        self._read_blocks(world)
+        if mempool:
+            self._read_mempool(world)
+        self._account(world, mempool=mempool, expired=expired)
+        if self.style is Style.DUPLICATED:
+            del self.blocks[-REWIND:]
+            recorded = len(self.story.events)
+            self._read_blocks(world)
+            if mempool:
+                self._read_mempool(world)
+            assert len(self.story.events) == recorded, "a duplicate was recorded"
+
+    def tell(self, happened: Input) -> None:
+        before = self.story.invoice
+        self.story.tell(happened)
+        if not before.open:
+            assert self.story.invoice.state is before.state, "a closed invoice stays closed"
+        self.index.update(before, self.story.invoice)
+
+    def _read_blocks(self, world: World) -> None:
+        now_ms = world.now_ms
+        theirs = [ref for ref, _ in world.chain]
+        common = 0
+        while common < min(len(self.blocks), len(theirs)) and self.blocks[common] == theirs[common]:
+            common += 1
+        if common < len(self.blocks):
+            del self.blocks[common:]
+            self.tell(ChainShortened(common - 1, now_ms))
+        for ref, txs in world.chain[common:]:
+            if self.index.holders_elsewhere(ref.height, ref.hash):
+                self.tell(HeightTaken(ref.height, ref.hash, now_ms))
+            for tx in txs:
+                losers = self.index.conflicting(tx.txid, tx.spends)
+                if tx.outputs:
+                    if self.style is Style.MEMPOOL_FIRST:
+                        self._see(tx, now_ms)
+                    self.tell(TxIncluded(tx.txid, tx.outputs, ref, now_ms, losers))
+                    self.index.claim(tx.txid, tx.spends)
+                else:
+                    self._lose(losers, Removal.DOUBLE_SPENT, tx, now_ms)
+            self.blocks.append(ref)
+            self._tell_tip(ref.height, now_ms)
+
+    def _tell_tip(self, height: int, now_ms: int) -> None:
+        wake = self.story.invoice.wake_height()
+        if self.style is not Style.SKIPPED_TIPS or (wake is not None and wake <= height):
+            self.tell(TipReached(height, now_ms))
+
+    def _read_mempool(self, world: World) -> None:
+        for tx in world.mempool:
+            if tx.outputs:
+                self._see(tx, world.now_ms)
+            else:
+                losers = self.index.conflicting(tx.txid, tx.spends)
+                self._lose(losers, Removal.REPLACED, tx, world.now_ms)
+        present = {tx.txid for tx in world.mempool}
+        for missing in set(self.index.unconfirmed) - present:
+            self.tell(TxRemoved(missing, Removal.EVICTED, None, world.now_ms))
+
+    def _see(self, tx: Tx, now_ms: int) -> None:
+        losers = self.index.conflicting(tx.txid, tx.spends)
+        self.tell(TxSeen(tx.txid, tx.outputs, now_ms, losers))
+        self.index.claim(tx.txid, tx.spends)
+
+    def _lose(self, losers: tuple[bytes, ...], reason: Removal, tx: Tx, now_ms: int) -> None:
+        for loser in losers:
+            self.tell(TxRemoved(loser, reason, tx.txid, now_ms))
+
+    # --- the plain account ------------------------------------------------------------------------
+
+    def _account(self, world: World, *, mempool: bool, expired: bool) -> None:
+        """What the invoice ought to say now, from nothing but sets of transactions."""
+        before = dict(self.believed)
+        header_ms = {tx: ref.time_s * 1000 for ref, txs in world.chain for tx in txs}
+        if mempool:
+            self.believed = {tx.coin: tx for tx in world.live()}
+        else:
+            self.believed |= {tx.coin: tx for _, txs in world.chain for tx in txs}
+        self.believed = {coin: tx for coin, tx in self.believed.items() if tx.outputs}
+        if expired:
+            return
+        for coin, tx in self.believed.items():
+            if before.get(coin) == tx:
+                continue
+            times = [self.first_ms[tx.name]] if tx.name in self.first_ms else []
+            if coin in before:
+                times.append(self.first_ms[before[coin].name])
+            if not times:
+                mined_ms = header_ms.get(tx, world.now_ms)
+                seen_first = self.style is Style.MEMPOOL_FIRST
+                times.append(world.now_ms if seen_first else min(world.now_ms, mined_ms))
+            self.first_ms[tx.name] = min(times)
+
+    @property
+    def received_base(self) -> int:
+        return sum(tx.counts_base for tx in self.believed.values())
+
+    def credited(self) -> list[Tx]:
+        return [tx for tx in self.believed.values() if self.first_ms[tx.name] <= EXPIRES_MS]
+
+    def confirmed_base(self, world: World) -> int:
+        """Timely money at the required depth of the world's chain."""
+        depth = self.story.invoice.terms.confirmations
+        deep = world.chain[: max(0, len(world.chain) - depth + 1)]
+        chosen = {tx for _, txs in deep for tx in txs} if depth else set(self.believed.values())
+        return sum(tx.counts_base for tx in self.credited() if tx in chosen)
