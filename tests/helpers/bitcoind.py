@@ -121,7 +121,11 @@ class BitcoinNode:
             self.stop()
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except ServerError:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -188,12 +192,14 @@ class BitcoinNode:
 
     def mine(self, blocks: int = 1) -> list[str]:
         """Mine with what the mempool holds; returns the new blocks' hashes."""
+        self._check_mweb(blocks)
         if self._mining_address is None:
             self._mining_address = self.new_address()
         return list(self.rpc("generatetoaddress", blocks, self._mining_address))
 
     def mine_empty(self, blocks: int = 1) -> list[str]:
         """Mine blocks with a coinbase only; the mempool stays as it is."""
+        self._check_mweb(blocks)
         # A fresh address, so that a fork block never equals the block it displaces.
         address = self.new_address()
         if self.family == "ltc" and self.height() >= MWEB_HEIGHT - 1:
@@ -269,6 +275,16 @@ class BitcoinNode:
 
     # --- inner ---
 
+    def _check_mweb(self, blocks: int) -> None:
+        if self.family == "btc":
+            return
+        height = self.height()
+        if height < MWEB_HEIGHT <= height + blocks and not self.mempool():
+            raise ValueError(
+                f"{blocks} blocks on {height} would pass {MWEB_HEIGHT}, where Litecoin's regtest "
+                "needs a pending peg-in: use a fresh node, or activate_mweb() first"
+            )
+
     @contextlib.contextmanager
     def _unwanted_mempool(self) -> Iterator[None]:
         """Keep what is in the mempool out of new blocks: `generateblock` cannot add a HogEx."""
@@ -320,6 +336,7 @@ class BitcoinNode:
             "-discover=0",
             "-fallbackfee=0.0002",
             "-walletrbf=1",
+            "-keypool=50",  # the default of 1000 makes wallets slow to create
             "-printtoconsole=0",
         ]
         if self.family == "ltc":

@@ -123,7 +123,11 @@ class PostgresServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except ServerError:
+            self.close()
+            raise
         return self
 
     def __exit__(
