@@ -1,0 +1,308 @@
+"""GoiPay's two services, wire-exact: texts, order of the checks, and what the stream tells when."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from grpclib.const import Status
+
+from actors.core.invoice import Invoice
+from actors.core.money import AmountError, from_double
+from actors.core.outcomes import (
+    AmountRefused,
+    KeyRefused,
+    NoSuchInvoice,
+    NoSuchUser,
+    Refusal,
+)
+from actors.event_hub import EventHub
+from actors.invoicing import Invoicing, NewInvoice
+from actors.ports import Committed, Log, PersistentError, TransientError
+from api.convert import STATUS_OF, asset_id_of, parse_uuid, wire_invoice
+from api.errors import (
+    INVOICE_FAILED,
+    Answer,
+    answer,
+    failure,
+    invalid_invoice_id,
+    invalid_user_id,
+)
+from api.grpc.call import Call, current_call, pushed
+from api.grpc.codec import Encoded
+from api.grpc.status import CallError
+from proto.goipay.invoice.v1 import (
+    CreateInvoiceRequest,
+    CreateInvoiceResponse,
+    GetInvoicesRequest,
+    GetInvoicesResponse,
+    InvoiceServiceBase,
+    InvoiceStatusStreamRequest,
+    InvoiceStatusStreamResponse,
+)
+from proto.goipay.user.v1 import (
+    GetCryptoKeysRequest,
+    GetCryptoKeysResponse,
+    RegisterUserRequest,
+    RegisterUserResponse,
+    UpdateCryptoKeysRequest,
+    UpdateCryptoKeysResponse,
+    UserServiceBase,
+)
+
+MAX_PAYMENT_IDS = 10_000
+"""One GetInvoices; its answer stays below the message limit of clients."""
+TON_KEY_BYTES = 32
+
+MoneroKeyCheck = Callable[[str, str], KeyRefused | None]
+"""(private view key, public spend key) → what is wrong; `field` says with which of the two."""
+
+
+class UserService(UserServiceBase):
+    """Users and their keys."""
+
+    def __init__(
+        self, invoicing: Invoicing, *, check_monero_keys: MoneroKeyCheck, log: Log
+    ) -> None:
+        self._invoicing = invoicing
+        self._check_monero_keys = check_monero_keys
+        self._log = log
+
+    async def register_user(self, message: RegisterUserRequest) -> RegisterUserResponse:
+        wanted = None if message.user_id is None else _user_id(message.user_id)
+        with _store_failures():
+            outcome = await self._invoicing.register_user(wanted)
+        if not isinstance(outcome, UUID):
+            raise _refused(outcome)
+        return RegisterUserResponse(user_id=str(outcome))
+
+    async def update_crypto_keys(
+        self, message: UpdateCryptoKeysRequest
+    ) -> UpdateCryptoKeysResponse:
+        user_id = await self._known_user(message.user_id)
+        self._check_keys_without_a_driver(message, user_id)
+        given = (
+            ("btc", message.btc_req),
+            ("ltc", message.ltc_req),
+            ("eth", message.eth_req),
+            ("bnb", message.bnb_req),
+        )
+        keys = [(chain, request.master_pub_key) for chain, request in given if request is not None]
+        with _store_failures():
+            refusal = await self._invoicing.set_keys(user_id, keys)
+        if refusal is not None:
+            raise _refused(refusal)
+        return UpdateCryptoKeysResponse()
+
+    async def get_crypto_keys(self, message: GetCryptoKeysRequest) -> GetCryptoKeysResponse:
+        await self._known_user(message.user_id)
+        return GetCryptoKeysResponse()
+
+    async def _known_user(self, text: str) -> UUID:
+        user_id = _user_id(text)
+        with _store_failures():
+            known = await self._invoicing.has_user(user_id)
+        if not known:
+            raise _refused(NoSuchUser(user_id))
+        return user_id
+
+    def _check_keys_without_a_driver(self, message: UpdateCryptoKeysRequest, user_id: UUID) -> None:
+        """Monero's and TON's keys are checked, and not kept: a view key is a secret without use.
+
+        They come before the other chains' keys, so that a refusal leaves nothing stored.
+        """
+        if (monero := message.xmr_req) is not None:
+            refusal = self._check_monero_keys(monero.priv_view_key, monero.pub_spend_key)
+            if refusal is not None:
+                raise _refused(refusal)
+        if (ton := message.ton_req) is not None and not _is_hex(ton.master_pub_key, TON_KEY_BYTES):
+            raise _refused(
+                KeyRefused("ton", "masterPubKey", "it must be 32 bytes in hexadecimal digits")
+            )
+        for chain, given in (("xmr", message.xmr_req), ("ton", message.ton_req)):
+            if given is not None:
+                self._log.warning(
+                    "a key was checked but not stored: this version does not follow its chain",
+                    chain=chain,
+                    user=str(user_id),
+                )
+
+
+class InvoiceService(InvoiceServiceBase):
+    """Invoices, and the one stream of their statuses."""
+
+    def __init__(self, invoicing: Invoicing, *, hub: EventHub) -> None:
+        self._invoicing = invoicing
+        self.stream = StatusStream(invoicing, hub)
+
+    async def create_invoice(self, message: CreateInvoiceRequest) -> CreateInvoiceResponse:
+        asset_id = asset_id_of(message.coin)
+        asset = self._invoicing.asset(asset_id) if asset_id else None
+        try:
+            amount_base = from_double(message.amount, asset.exponent if asset else 0)
+        except AmountError as error:
+            raise _refused(AmountRefused(str(error))) from None
+        wanted = NewInvoice(
+            user_id=_user_id(message.user_id),
+            asset=asset_id or f"CoinType {int(message.coin)}",
+            amount_base=amount_base,
+            ttl_ms=message.timeout * 1000,
+            confirmations=message.confirmations,
+        )
+        with _store_failures(persistent_text=INVOICE_FAILED):
+            outcome = await self._invoicing.create_invoice(wanted)
+        if not isinstance(outcome, Invoice):
+            raise _refused(outcome)
+        return CreateInvoiceResponse(
+            payment_id=str(outcome.terms.invoice_id), address=outcome.terms.address
+        )
+
+    def invoice_status_stream(
+        self,
+        message: InvoiceStatusStreamRequest,  # noqa: ARG002 - it has no fields
+    ) -> AsyncIterator[InvoiceStatusStreamResponse]:
+        return pushed(self.stream.serve(current_call()))
+
+    async def get_invoices(self, message: GetInvoicesRequest) -> GetInvoicesResponse:
+        """The invoices in the order asked for; unknown ids are left out."""
+        if len(message.payment_ids) > MAX_PAYMENT_IDS:
+            raise CallError(
+                Status.INVALID_ARGUMENT,
+                f"Too many paymentIds: at most {MAX_PAYMENT_IDS} in one request.",
+                reason="TOO_MANY_IDS",
+            )
+        wanted = [parse_uuid(text) for text in message.payment_ids]
+        found = []
+        for invoice_id in wanted:
+            if invoice_id is None:
+                raise _error(invalid_invoice_id())
+        for invoice_id in filter(None, wanted):
+            with _store_failures():
+                row = await self._invoicing.invoice(invoice_id)
+            if isinstance(row, NoSuchInvoice):
+                continue
+            asset = self._invoicing.asset(row.invoice.terms.asset)
+            invoice = wire_invoice(row.invoice, asset)
+            if invoice is not None:
+                found.append(invoice)
+        return GetInvoicesResponse(invoices=found)
+
+
+@dataclass(slots=True)
+class _Told:
+    """One invoice within a batch: what was told of it last, and its newest state."""
+
+    told: Invoice | None
+    newest: Committed
+    seqs: list[tuple[int, Invoice]] = field(default_factory=list)
+
+
+class StatusStream:
+    """Every subscriber's copy of the status events, encoded once for all of them.
+
+    An invoice is told when it is created and when its status changes; while its status can still
+    change, also when its actual amount or transaction does. CONFIRMED and EXPIRED are told once:
+    clients ship goods for each CONFIRMED they hear.
+    """
+
+    def __init__(self, invoicing: Invoicing, hub: EventHub) -> None:
+        self._invoicing = invoicing
+        self._hub = hub
+        self._calls: set[Call] = set()
+        self._listening = ExitStack()
+
+    @property
+    def subscribers(self) -> int:
+        return len(self._calls)
+
+    async def serve(self, call: Call) -> None:
+        """Push events into the call until it ends.
+
+        The subscription stands before the headers go out: a client that waits for them, and then
+        creates an invoice, hears of it.
+        """
+        if not self._calls:
+            self._listening.enter_context(self._hub.listening(self._publish))
+        self._calls.add(call)
+        try:
+            # No await between the two: an event in between would have started the answer itself.
+            if not call.outlet.closed:
+                call.outlet.start()
+            await call.sleep_until_closed()
+        finally:
+            self._calls.discard(call)
+            if not self._calls:
+                self._listening.close()
+
+    def _publish(self, batch: Sequence[Committed]) -> None:
+        for invoice in news(batch):
+            wire = wire_invoice(invoice, self._invoicing.asset(invoice.terms.asset))
+            if wire is None:
+                continue
+            encoded = Encoded.of(InvoiceStatusStreamResponse(invoice=wire))
+            for call in tuple(self._calls):
+                call.push(encoded)
+
+
+def news(batch: Sequence[Committed]) -> list[Invoice]:
+    """The states in a committed batch that are to be streamed, in order.
+
+    Every change of status is one. A change of amount or transaction is one too, but only as it
+    stands at the batch's end: a replacement is committed as the new payment and then the loss of
+    the old one, and the sum in between never was.
+    """
+    invoices: dict[UUID, _Told] = {}
+    for committed in batch:
+        invoice_id = committed.after.terms.invoice_id
+        at = invoices.setdefault(invoice_id, _Told(committed.before, committed))
+        at.newest = committed
+        if committed.before is None or committed.before.state is not committed.after.state:
+            at.seqs.append((committed.seq, committed.after))
+            at.told = committed.after
+    told = [one for at in invoices.values() for one in at.seqs]
+    for at in invoices.values():
+        after = at.newest.after
+        if after.open and at.told is not None and _visible(at.told) != _visible(after):
+            told.append((at.newest.seq, after))
+    return [invoice for _, invoice in sorted(told, key=lambda one: one[0])]
+
+
+def _visible(invoice: Invoice) -> tuple[object, ...]:
+    return STATUS_OF[invoice.state], invoice.received_base, invoice.txid
+
+
+def _user_id(text: str) -> UUID:
+    user_id = parse_uuid(text)
+    if user_id is None:
+        raise _error(invalid_user_id())
+    return user_id
+
+
+def _is_hex(text: str, size_bytes: int) -> bool:
+    return len(text) == 2 * size_bytes and all(digit in "0123456789abcdefABCDEF" for digit in text)
+
+
+def _refused(refusal: Refusal) -> CallError:
+    return _error(answer(refusal))
+
+
+def _error(told: Answer, *, text: str | None = None) -> CallError:
+    return CallError(
+        Status(told.kind.grpc),
+        text or told.goipay,
+        reason=told.kind.reason,
+        facts={**told.facts, "detail": told.detail},
+    )
+
+
+@contextmanager
+def _store_failures(*, persistent_text: str | None = None) -> Iterator[None]:
+    """Answer the world's failures as GoiPay does: with a bare text, and the cause beside it."""
+    try:
+        yield
+    except TransientError as error:
+        raise _error(failure(error)) from error
+    except PersistentError as error:
+        raise _error(failure(error), text=persistent_text) from error
