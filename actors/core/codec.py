@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -179,7 +180,7 @@ def _encoder(name: str) -> Callable[[Any], Any] | None:
 
 
 _ENCODERS: dict[type, tuple[tuple[str, Callable[[Any], Any] | None], ...]] = {
-    kind: tuple((name, _encoder(name)) for name in kind.__dataclass_fields__)
+    kind: tuple((field.name, _encoder(field.name)) for field in fields(kind))
     for kind in _KINDS.values()
 }
 

@@ -1,0 +1,218 @@
+"""One database, opened for us alone: connections, the lock against a second daemon, the pragmas."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, text
+
+from actors.ports import PersistentError
+from daemon.store.bulk import Bulk, PostgresBulk, SqliteBulk
+from daemon.store.errors import InUseError, display
+
+READERS = 4
+"""Connections for reading, each used from a worker thread."""
+
+_ADVISORY_LOCK = 0x74616C6C7964  # "tallyd"
+_CONNECT_TIMEOUT_S = 5
+
+
+class Database(Protocol):
+    """What differs between the engines. Every method blocks and raises SQLAlchemy's DBAPIError."""
+
+    url: URL
+    backend: str
+    bulk: Bulk
+    ambiguous_commits: bool
+    """Whether a COMMIT that failed may have succeeded."""
+
+    @property
+    def readers(self) -> Engine:
+        """Read-only connections; each transaction sees one consistent state."""
+        ...
+
+    def connect(self) -> Connection:
+        """The one connection that writes; its `begin()` takes the write lock.
+
+        Raises InUseError when another daemon has the database.
+        """
+        ...
+
+    def close(self) -> None:
+        """Close all but the connections that `connect` gave, and release the lock."""
+        ...
+
+
+def open_database(url: URL, *, busy_timeout_s: float, read_only: bool) -> Database:
+    """Lock the database for us (unless `read_only`) and make its engines; connects to nothing yet.
+
+    Raises InUseError when another daemon has the SQLite file, PersistentError when its folder is
+    missing.
+    """
+    if url.get_backend_name() == "sqlite":
+        return SqliteDatabase(url, busy_timeout_s=busy_timeout_s, read_only=read_only)
+    return PostgresDatabase(url, lock_timeout_s=busy_timeout_s)
+
+
+class SqliteDatabase:
+    backend = "sqlite"
+    ambiguous_commits = False
+
+    def __init__(self, url: URL, *, busy_timeout_s: float, read_only: bool) -> None:
+        assert url.database
+        self.url = url
+        self.bulk: Bulk = SqliteBulk()
+        path = Path(url.database)
+        if not path.parent.is_dir():
+            raise PersistentError(f"database.url: the folder {path.parent} does not exist")
+        if read_only and not path.exists():
+            raise PersistentError(f"database.url: there is no file {path}")
+        self._lock = None if read_only else FileLock(path)
+        self._writer = _sqlite_engine(url, busy_timeout_s, pool=NullPool, writes=True)
+        self.readers: Engine = _sqlite_engine(url, busy_timeout_s, pool=QueuePool, writes=False)
+
+    def connect(self) -> Connection:
+        return self._writer.connect()
+
+    def close(self) -> None:
+        self.readers.dispose()
+        self._writer.dispose()
+        if self._lock is not None:
+            self._lock.release()
+
+
+class FileLock:
+    """`<database>.lock`, held while a daemon has the database; the kernel frees it on a crash."""
+
+    def __init__(self, database: Path) -> None:
+        self._path = database.with_name(f"{database.name}.lock")
+        try:
+            self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise PersistentError(
+                f"database.url: the lock file {self._path} cannot be made ({error.strerror}); its"
+                " folder must be writable for this user"
+            ) from error
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip() or "unknown"
+            os.close(self._fd)
+            raise InUseError(
+                f"database.url: {database} is in use by another tallyd (process {holder}); stop it,"
+                " or give this one a database of its own"
+            ) from None
+        os.ftruncate(self._fd, 0)
+        os.pwrite(self._fd, f"{os.getpid()}\n".encode("ascii"), 0)
+
+    def release(self) -> None:
+        # The file stays: removing it would let two daemons lock two files of the same name.
+        os.close(self._fd)
+
+
+class PostgresDatabase:
+    backend = "postgresql"
+    ambiguous_commits = True
+
+    def __init__(self, url: URL, *, lock_timeout_s: float) -> None:
+        self.url = url
+        self.bulk: Bulk = PostgresBulk()
+        self._lock_timeout_ms = int(lock_timeout_s * 1000)
+        self._writer = _postgres_engine(url, NullPool)
+        self.readers: Engine = _postgres_engine(url, QueuePool).execution_options(
+            isolation_level="REPEATABLE READ", postgresql_readonly=True
+        )
+
+    def connect(self) -> Connection:
+        connection = self._writer.connect()
+        try:
+            self._take(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _take(self, connection: Connection) -> None:
+        # Session-wide, so it ends with the connection, and a session that lost its client but is
+        # still committing keeps us out until it is done.
+        taken = connection.scalar(
+            text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_LOCK}
+        )
+        if not taken:
+            raise InUseError(
+                f"database.url ({display(self.url)}) is in use by another tallyd; stop it, or give"
+                " this one a database of its own"
+            )
+        if connection.scalar(text("SHOW synchronous_commit")) == "off":
+            connection.execute(text("SET synchronous_commit = on"))
+        connection.execute(text(f"SET lock_timeout = {self._lock_timeout_ms}"))
+        connection.commit()
+
+    def close(self) -> None:
+        self.readers.dispose()
+        self._writer.dispose()
+
+
+def _sqlite_engine(
+    url: URL, busy_timeout_s: float, *, pool: type[QueuePool | NullPool], writes: bool
+) -> Engine:
+    sizes: dict[str, Any] = {"pool_size": READERS, "max_overflow": 0} if pool is QueuePool else {}
+    engine = create_engine(
+        url,
+        poolclass=pool,
+        connect_args={"timeout": busy_timeout_s, "check_same_thread": False},
+        **sizes,
+    )
+
+    def configure(connection: sqlite3.Connection, _record: object) -> None:
+        # We say BEGIN ourselves: the driver's own would come too late for a consistent read.
+        connection.isolation_level = None
+        for pragma in _pragmas(writes=writes):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    _listen(engine, "connect", configure)
+    _listen(engine, "begin", begin)
+    return engine
+
+
+def _pragmas(*, writes: bool) -> tuple[str, ...]:
+    common = ("foreign_keys = ON", "temp_store = MEMORY", "cache_size = -65536")
+    if writes:
+        return (
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "journal_size_limit = 67108864",
+            *common,
+        )
+    return (*common, "query_only = ON")
+
+
+def _postgres_engine(url: URL, pool: type[QueuePool | NullPool]) -> Engine:
+    sizes: dict[str, Any] = (
+        {"pool_size": READERS, "max_overflow": 0, "pool_pre_ping": True}
+        if pool is QueuePool
+        else {}
+    )
+    return create_engine(
+        url,
+        poolclass=pool,
+        connect_args={
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "application_name": "tallyd",
+            "keepalives_idle": 30,
+            "tcp_user_timeout": 10_000,
+        },
+        **sizes,
+    )
+
+
+def _listen(engine: Engine, name: str, function: Callable[..., None]) -> None:
+    event.listen(engine, name, function)

@@ -1,0 +1,172 @@
+"""Users, keys, indices, cursors and quarantine: the writes besides appends, and their reads.
+
+Writes need no locks and no retries against each other: there is one writer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgres_upsert
+from sqlalchemy.dialects.sqlite import insert as sqlite_upsert
+
+from actors.core.outcomes import KeyInUse, NoSuchUser, UserExists
+from actors.ports import Account, ChainCursor, PublicKey
+from daemon.store import rows
+from daemon.store.errors import UnknownAccountError
+from daemon.store.schema import MAX_INDEX, accounts, chain_cursors, quarantine, users
+
+FIRST_INDEX = (0, 1)
+
+
+def next_index(index: tuple[int, int]) -> tuple[int, int]:
+    """The (major, minor) after `index`; after the last minor comes (major + 1, 0)."""
+    major, minor = index
+    return (major, minor + 1) if minor < MAX_INDEX else (major + 1, 0)
+
+
+def add_user(connection: Connection, user_id: UUID, at_ms: int) -> UserExists | None:
+    if has_user(connection, user_id):
+        return UserExists(user_id)
+    connection.execute(insert(users).values(id=user_id, created_at_ms=at_ms))
+    return None
+
+
+def has_user(connection: Connection, user_id: UUID) -> bool:
+    return connection.scalar(select(users.c.id).where(users.c.id == user_id)) is not None
+
+
+def set_keys(
+    connection: Connection, user_id: UUID, keys: Sequence[PublicKey], at_ms: int
+) -> NoSuchUser | KeyInUse | None:
+    if not has_user(connection, user_id):
+        return NoSuchUser(user_id)
+    known: list[int | None] = []
+    for key in keys:
+        found = connection.execute(
+            select(accounts.c.id, accounts.c.user_id).where(
+                accounts.c.chain == key.chain, accounts.c.key == key.canonical
+            )
+        ).one_or_none()
+        if found is not None and found.user_id != user_id:
+            return KeyInUse(key.chain)
+        known.append(None if found is None else found.id)
+    for key, account_id in zip(keys, known, strict=True):
+        _make_current(connection, user_id, key, account_id, at_ms)
+    return None
+
+
+def _make_current(
+    connection: Connection, user_id: UUID, key: PublicKey, account_id: int | None, at_ms: int
+) -> None:
+    connection.execute(
+        update(accounts)
+        .where(accounts.c.user_id == user_id, accounts.c.chain == key.chain, accounts.c.current)
+        .values(current=False)
+    )
+    if account_id is not None:
+        connection.execute(update(accounts).where(accounts.c.id == account_id).values(current=True))
+        return
+    major, minor = FIRST_INDEX
+    connection.execute(
+        insert(accounts).values(
+            user_id=user_id,
+            chain=key.chain,
+            key=key.canonical,
+            current=True,
+            created_at_ms=at_ms,
+            next_major=major,
+            next_minor=minor,
+        )
+    )
+
+
+def account(connection: Connection, user_id: UUID, chain: str) -> Account | None:
+    found = connection.execute(
+        select(accounts.c.id, accounts.c.key).where(
+            accounts.c.user_id == user_id, accounts.c.chain == chain, accounts.c.current
+        )
+    ).one_or_none()
+    return None if found is None else Account(found.id, user_id, chain, found.key)
+
+
+def allocate(connection: Connection, account_id: int, count: int) -> list[tuple[int, int]]:
+    """The next `count` indices of the account, in order."""
+    found = connection.execute(
+        select(accounts.c.next_major, accounts.c.next_minor).where(accounts.c.id == account_id)
+    ).one_or_none()
+    if found is None:
+        raise UnknownAccountError(f"there is no account {account_id}")
+    given = []
+    index = (found.next_major, found.next_minor)
+    for _ in range(count):
+        given.append(index)
+        index = next_index(index)
+    connection.execute(
+        update(accounts)
+        .where(accounts.c.id == account_id)
+        .values(next_major=index[0], next_minor=index[1])
+    )
+    return given
+
+
+def save_cursor(connection: Connection, cursor: ChainCursor) -> None:
+    values = {
+        "network": cursor.network,
+        "genesis": cursor.genesis,
+        "tip_height": cursor.view.tip.height,
+        "view": rows.encode_view(cursor.view),
+        "saved_at_ms": cursor.saved_at_ms,
+    }
+    upsert = postgres_upsert if connection.dialect.name == "postgresql" else sqlite_upsert
+    connection.execute(
+        upsert(chain_cursors)
+        .values(chain=cursor.chain, **values)
+        .on_conflict_do_update(index_elements=[chain_cursors.c.chain], set_=values)
+    )
+
+
+def cursor(connection: Connection, chain: str) -> ChainCursor | None:
+    found = connection.execute(
+        select(chain_cursors).where(chain_cursors.c.chain == chain)
+    ).one_or_none()
+    if found is None:
+        return None
+    return ChainCursor(
+        chain=chain,
+        network=found.network,
+        genesis=found.genesis,
+        view=rows.decode_view(found.view),
+        saved_at_ms=found.saved_at_ms,
+    )
+
+
+def quarantine_invoice(
+    connection: Connection, invoice_id: UUID, chain: str, from_height: int
+) -> None:
+    lowest = connection.scalar(
+        select(func.min(quarantine.c.from_height)).where(quarantine.c.invoice_id == invoice_id)
+    )
+    if lowest is None:
+        connection.execute(
+            insert(quarantine).values(invoice_id=invoice_id, chain=chain, from_height=from_height)
+        )
+    elif from_height < lowest:
+        connection.execute(
+            update(quarantine)
+            .where(quarantine.c.invoice_id == invoice_id)
+            .values(from_height=from_height)
+        )
+
+
+def quarantined(connection: Connection, chain: str) -> dict[UUID, int]:
+    found = connection.execute(
+        select(quarantine.c.invoice_id, quarantine.c.from_height).where(quarantine.c.chain == chain)
+    )
+    return {row.invoice_id: row.from_height for row in found}
+
+
+def release(connection: Connection, invoice_id: UUID) -> None:
+    connection.execute(quarantine.delete().where(quarantine.c.invoice_id == invoice_id))

@@ -1,0 +1,215 @@
+"""One batch of requests, written in one transaction.
+
+First all at once, assuming that nothing is wrong: every invoice is at its expected version, every
+row is acceptable. That costs one statement per table. If anything does not fit, the transaction is
+rolled back and the batch is written again, request by request, each in a savepoint: so only the
+culprit is refused, and the price is paid only then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from outcome import Error, Outcome, Value
+from sqlalchemy import Connection, func, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from actors.ports import VersionConflict
+from daemon.store import directory
+from daemon.store.bulk import (
+    DESTINATION_COLUMNS,
+    EVENT_COLUMNS,
+    INVOICE_COLUMNS,
+    UPDATE_COLUMNS,
+    Bulk,
+)
+from daemon.store.errors import ReuseError, explain
+from daemon.store.requests import Allocate, Append, Operation, Request, SaveCursor
+from daemon.store.schema import events, invoices
+
+assert INVOICE_COLUMNS[-6:] == UPDATE_COLUMNS[-6:]
+
+
+@dataclass(slots=True)
+class Written:
+    """What one transaction did: an answer for each request, and the appends that it recorded."""
+
+    batch: Sequence[Request]
+    answers: dict[Request, Outcome[object]] = field(default_factory=dict)
+    """Of all requests but the recorded appends."""
+    appends: list[tuple[Append, int]] = field(default_factory=list)
+    """With the sequence number of their first fact, in order."""
+    next_seq: int = 1
+    """What follows the last sequence number used."""
+    took_s: float = 0.0
+
+
+class DoubtError(Exception):
+    """Something does not fit the batch as a whole: write it request by request."""
+
+
+def write_together(
+    connection: Connection, bulk: Bulk, batch: Sequence[Request], next_seq: int
+) -> Written:
+    """Write the batch in bulk. Raises DoubtError, or what the database says, when it is not so."""
+    written = Written(batch)
+    for requests, run in _units(batch):
+        for request, result in zip(requests, run(connection), strict=True):
+            written.answers[request] = Value(result)
+    appends = [request for request in batch if isinstance(request, Append)]
+    written.appends, written.next_seq = _append(connection, bulk, appends, next_seq)
+    return written
+
+
+def write_one_by_one(
+    connection: Connection, bulk: Bulk, batch: Sequence[Request], next_seq: int
+) -> Written:
+    """Write the batch with each request in a savepoint; raises only failures of the database."""
+    written = Written(batch, next_seq=next_seq)
+    for requests, run in _units(batch):
+        try:
+            with connection.begin_nested():
+                results = run(connection)
+        except Exception as error:  # noqa: BLE001 - a boundary: the error goes to who asked for it
+            _raise_if_general(error, connection)
+            written.answers.update((request, Error(error)) for request in requests)
+        else:
+            written.answers.update(
+                (request, Value(result)) for request, result in zip(requests, results, strict=True)
+            )
+    for append in (request for request in batch if isinstance(request, Append)):
+        try:
+            with connection.begin_nested():
+                conflict = _conflict(connection, append)
+                if conflict is None:
+                    done, next_seq = _append(connection, bulk, [append], written.next_seq)
+        except Exception as error:  # noqa: BLE001 - a boundary: the error goes to who asked for it
+            _raise_if_general(error, connection)
+            written.answers[append] = Error(_refused(append, error))
+            continue
+        if conflict is None:
+            written.appends.extend(done)
+            written.next_seq = next_seq
+        else:
+            written.answers[append] = Value(conflict)
+    return written
+
+
+def _units(
+    batch: Sequence[Request],
+) -> list[tuple[list[Request], Callable[[Connection], Sequence[object]]]]:
+    """The work besides appends: requests that are done as one, in the order of the queue."""
+    units: list[tuple[list[Request], Callable[[Connection], Sequence[object]]]] = []
+    allocations: dict[int, list[Request]] = {}
+    cursors: dict[str, list[SaveCursor]] = {}
+    for request in batch:
+        match request:
+            case Operation():
+                units.append(([request], partial(_run, request)))
+            case Allocate():
+                allocations.setdefault(request.account_id, []).append(request)
+            case SaveCursor():
+                cursors.setdefault(request.cursor.chain, []).append(request)
+            case _:
+                assert isinstance(request, Append)
+    for account_id, asked in allocations.items():
+        units.append((asked, partial(directory.allocate, account_id=account_id, count=len(asked))))
+    units.extend(([*saved], partial(_save, saved)) for saved in cursors.values())
+    return units
+
+
+def _run(operation: Operation, connection: Connection) -> Sequence[object]:
+    return (operation.run(connection),)
+
+
+def _save(saved: Sequence[SaveCursor], connection: Connection) -> Sequence[object]:
+    directory.save_cursor(connection, saved[-1].cursor)
+    return (None,) * len(saved)
+
+
+@dataclass(slots=True)
+class _Change:
+    """What the appends of a batch come to for one invoice."""
+
+    first: Append
+    last: Append
+    last_seq: int
+
+
+def _append(
+    connection: Connection, bulk: Bulk, appends: Sequence[Append], next_seq: int
+) -> tuple[list[tuple[Append, int]], int]:
+    done: list[tuple[Append, int]] = []
+    facts: list[tuple[object, ...]] = []
+    changes: dict[object, _Change] = {}
+    seq = next_seq
+    for append in appends:
+        done.append((append, seq))
+        key = append.key
+        for fact in append.events:
+            facts.append((seq, key, *fact))
+            seq += 1
+        change = changes.get(key)
+        if change is None:
+            changes[key] = _Change(append, append, seq - 1)
+        elif change.last.events[-1][0] != append.expected:
+            raise DoubtError
+        else:
+            change.last = append
+            change.last_seq = seq - 1
+    if not facts:
+        return done, seq
+    bulk.insert(connection, "events", EVENT_COLUMNS, facts)
+    created = [c for c in changes.values() if c.first.created is not None]
+    if created:
+        _insert(connection, bulk, created)
+    updated = [
+        (c.first.key, c.first.expected, *c.last.state, c.last_seq)
+        for c in changes.values()
+        if c.first.created is None
+    ]
+    if updated and bulk.update_invoices(connection, updated) != len(updated):
+        raise DoubtError
+    return done, seq
+
+
+def _insert(connection: Connection, bulk: Bulk, created: Sequence[_Change]) -> None:
+    new = [(*(c.first.created or ()), *c.last.state, c.last_seq) for c in created]
+    bulk.insert(connection, "invoices", INVOICE_COLUMNS, new)
+    addresses = []
+    for change in created:
+        terms = change.first.steps[0].after.terms
+        addresses.append((terms.chain, terms.destination, change.first.key))
+    bulk.insert(connection, "destinations", DESTINATION_COLUMNS, addresses)
+
+
+def _conflict(connection: Connection, append: Append) -> VersionConflict | None:
+    invoice_id = append.steps[0].after.terms.invoice_id
+    stored = connection.scalar(select(invoices.c.version).where(invoices.c.id == invoice_id))
+    return (
+        None if (stored or 0) == append.expected else VersionConflict(invoice_id, append.expected)
+    )
+
+
+def _refused(append: Append, error: Exception) -> Exception:
+    if not isinstance(error, IntegrityError):
+        return error
+    terms = append.steps[0].after.terms
+    refused = ReuseError(
+        f"invoice {terms.invoice_id} would reuse the address {terms.address} on {terms.chain}, or"
+        f" index {terms.path} of account {terms.account_id}"
+    )
+    refused.__cause__ = error
+    return refused
+
+
+def _raise_if_general(error: Exception, connection: Connection) -> None:
+    """A failure of the database concerns the whole batch, not the request it happened to hit."""
+    if isinstance(error, DBAPIError) and explain(error, connection.engine.url) is not None:
+        raise error
+
+
+def last_seq(connection: Connection) -> int:
+    return connection.scalar(select(func.coalesce(func.max(events.c.seq), 0))) or 0

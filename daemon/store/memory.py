@@ -1,0 +1,240 @@
+"""`actors.ports.Store` in memory, with the semantics of the real one; for tests and trials.
+
+Every write is atomic with respect to cancellation: it happens as a whole before the call returns,
+or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import trio
+
+from actors.core.invoice import Invoice
+from actors.core.outcomes import KeyInUse, NoSuchUser, UserExists
+from actors.ports import (
+    Account,
+    ChainCursor,
+    CommitListener,
+    Committed,
+    InvoiceQuery,
+    InvoiceRow,
+    LogEntry,
+    Order,
+    PublicKey,
+    Step,
+    StoreStatistics,
+    VersionConflict,
+)
+from daemon.store.directory import FIRST_INDEX, next_index
+from daemon.store.errors import ReuseError, UnknownAccountError
+from daemon.store.requests import check_steps
+
+
+class MemoryStore:
+    """A store that lasts as long as the object; `on_commit` as for `open_store`."""
+
+    def __init__(self, on_commit: CommitListener | None = None) -> None:
+        self._on_commit = on_commit
+        self._log: list[LogEntry] = []
+        self._histories: dict[UUID, list[LogEntry]] = {}
+        self._invoices: dict[UUID, InvoiceRow] = {}
+        self._destinations: dict[tuple[str, bytes], UUID] = {}
+        self._paths: set[tuple[int, tuple[int, int]]] = set()
+        self._users: set[UUID] = set()
+        self._accounts: dict[tuple[str, str], Account] = {}
+        self._current: dict[tuple[UUID, str], Account] = {}
+        self._next: dict[int, tuple[int, int]] = {}
+        self._cursors: dict[str, ChainCursor] = {}
+        self._quarantine: dict[UUID, tuple[str, int]] = {}
+        self._commits = 0
+
+    # --- event log --------------------------------------------------------------------------------
+
+    async def append(
+        self, before: Invoice | None, steps: Sequence[Step]
+    ) -> tuple[Committed, ...] | VersionConflict:
+        check_steps(before, steps)
+        await trio.lowlevel.checkpoint()
+        after = steps[-1].after
+        invoice_id = after.terms.invoice_id
+        expected = before.version if before else 0
+        stored = self._invoices.get(invoice_id)
+        if (stored.invoice.version if stored else 0) != expected:
+            return VersionConflict(invoice_id, expected)
+        if before is None:
+            self._take_address(after)
+        done: list[Committed] = []
+        for step in steps:
+            seq = len(self._log) + 1
+            entry = LogEntry(seq, invoice_id, step.after.version, step.event)
+            self._log.append(entry)
+            self._histories.setdefault(invoice_id, []).append(entry)
+            done.append(Committed(seq, before, step.event, step.after))
+            before = step.after
+        self._invoices[invoice_id] = InvoiceRow(after, len(self._log))
+        self._commits += 1
+        if self._on_commit is not None:
+            self._on_commit(done)
+        return tuple(done)
+
+    def _take_address(self, invoice: Invoice) -> None:
+        terms = invoice.terms
+        address = (terms.chain, terms.destination)
+        path = (terms.account_id, terms.path)
+        if address in self._destinations or path in self._paths:
+            raise ReuseError(
+                f"invoice {terms.invoice_id} would reuse the address {terms.address} on"
+                f" {terms.chain}, or index {terms.path} of account {terms.account_id}"
+            )
+        self._destinations[address] = terms.invoice_id
+        self._paths.add(path)
+
+    async def history(self, invoice_id: UUID) -> tuple[LogEntry, ...]:
+        await trio.lowlevel.checkpoint()
+        return tuple(self._histories.get(invoice_id, ()))
+
+    async def read(self, *, after_seq: int, limit: int) -> tuple[LogEntry, ...]:
+        await trio.lowlevel.checkpoint()
+        start = max(0, after_seq)
+        return tuple(self._log[start : start + limit])
+
+    async def last_seq(self) -> int:
+        await trio.lowlevel.checkpoint()
+        return len(self._log)
+
+    # --- invoices ---------------------------------------------------------------------------------
+
+    async def invoice(self, invoice_id: UUID) -> InvoiceRow | None:
+        await trio.lowlevel.checkpoint()
+        return self._invoices.get(invoice_id)
+
+    async def find(self, query: InvoiceQuery) -> tuple[InvoiceRow, ...]:
+        await trio.lowlevel.checkpoint()
+        found = [row for row in self._invoices.values() if _matches(row, query)]
+        found.sort(key=lambda row: _position(row, query.order), reverse=query.descending)
+        if query.after is not None:
+            after = query.after
+            found = [
+                row
+                for row in found
+                if (_position(row, query.order) < after) == query.descending
+                and _position(row, query.order) != after
+            ]
+        return tuple(found[: query.limit])
+
+    async def live(self, chain: str, *, tip_height: int) -> tuple[Invoice, ...]:
+        await trio.lowlevel.checkpoint()
+        return tuple(
+            row.invoice
+            for row in self._invoices.values()
+            if row.invoice.terms.chain == chain
+            and ((until := row.invoice.watched_until()) is None or until >= tip_height)
+        )
+
+    async def destinations(self, chain: str) -> tuple[tuple[bytes, UUID], ...]:
+        await trio.lowlevel.checkpoint()
+        return tuple(
+            (destination, invoice_id)
+            for (owner, destination), invoice_id in self._destinations.items()
+            if owner == chain
+        )
+
+    # --- users and keys ---------------------------------------------------------------------------
+
+    async def add_user(self, user_id: UUID, *, at_ms: int) -> UserExists | None:
+        del at_ms  # nobody reads it back
+        await trio.lowlevel.checkpoint()
+        if user_id in self._users:
+            return UserExists(user_id)
+        self._users.add(user_id)
+        return None
+
+    async def has_user(self, user_id: UUID) -> bool:
+        await trio.lowlevel.checkpoint()
+        return user_id in self._users
+
+    async def set_keys(
+        self, user_id: UUID, keys: Sequence[PublicKey], *, at_ms: int
+    ) -> NoSuchUser | KeyInUse | None:
+        del at_ms
+        await trio.lowlevel.checkpoint()
+        if user_id not in self._users:
+            return NoSuchUser(user_id)
+        for key in keys:
+            owner = self._accounts.get((key.chain, key.canonical))
+            if owner is not None and owner.user_id != user_id:
+                return KeyInUse(key.chain)
+        for key in keys:
+            account = self._accounts.get((key.chain, key.canonical))
+            if account is None:
+                account = Account(len(self._accounts) + 1, user_id, key.chain, key.canonical)
+                self._accounts[key.chain, key.canonical] = account
+                self._next[account.id] = FIRST_INDEX
+            self._current[user_id, key.chain] = account
+        return None
+
+    async def account(self, user_id: UUID, chain: str) -> Account | None:
+        await trio.lowlevel.checkpoint()
+        return self._current.get((user_id, chain))
+
+    async def allocate_index(self, account_id: int) -> tuple[int, int]:
+        await trio.lowlevel.checkpoint()
+        if account_id not in self._next:
+            raise UnknownAccountError(f"there is no account {account_id}")
+        given = self._next[account_id]
+        self._next[account_id] = next_index(given)
+        return given
+
+    # --- chains -----------------------------------------------------------------------------------
+
+    async def cursor(self, chain: str) -> ChainCursor | None:
+        await trio.lowlevel.checkpoint()
+        return self._cursors.get(chain)
+
+    async def save_cursor(self, cursor: ChainCursor) -> None:
+        await trio.lowlevel.checkpoint()
+        self._cursors[cursor.chain] = cursor
+
+    async def quarantine(self, invoice_id: UUID, chain: str, *, from_height: int) -> None:
+        await trio.lowlevel.checkpoint()
+        known = self._quarantine.get(invoice_id, (chain, from_height))
+        self._quarantine[invoice_id] = (known[0], min(known[1], from_height))
+
+    async def quarantined(self, chain: str) -> dict[UUID, int]:
+        await trio.lowlevel.checkpoint()
+        return {
+            invoice_id: height
+            for invoice_id, (owner, height) in self._quarantine.items()
+            if owner == chain
+        }
+
+    async def release(self, invoice_id: UUID) -> None:
+        await trio.lowlevel.checkpoint()
+        self._quarantine.pop(invoice_id, None)
+
+    def statistics(self) -> StoreStatistics:
+        return StoreStatistics(
+            backend="memory",
+            queued=0,
+            commits=self._commits,
+            events=len(self._log),
+            last_commit_s=0.0,
+        )
+
+
+def _position(row: InvoiceRow, order: Order) -> tuple[int, UUID]:
+    terms = row.invoice.terms
+    first = terms.created_at_ms if order is Order.CREATED else row.updated_seq
+    return first, terms.invoice_id
+
+
+def _matches(row: InvoiceRow, query: InvoiceQuery) -> bool:
+    invoice = row.invoice
+    return (
+        (query.user_id is None or invoice.terms.user_id == query.user_id)
+        and (not query.assets or invoice.terms.asset in query.assets)
+        and (not query.states or invoice.state.value in query.states)
+        and (query.updated_since_ms is None or invoice.updated_at_ms >= query.updated_since_ms)
+    )

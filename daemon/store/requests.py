@@ -1,0 +1,96 @@
+"""What callers ask of the writer: one object per write, encoded by the caller before it is queued.
+
+Encoding on the caller's side keeps a broken invoice its caller's problem, and spreads the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+import trio
+from sqlalchemy import Connection
+
+from actors.core.events import InvoiceCreated
+from actors.core.invoice import Invoice
+from actors.ports import ChainCursor, Step
+from daemon.store import rows
+
+
+def check_steps(before: Invoice | None, steps: Sequence[Step]) -> None:
+    """Assert that `steps` continue `before` without a gap: anything else is a bug of the caller."""
+    assert steps, "an append records at least one fact"
+    version = before.version if before else 0
+    terms = before.terms if before else steps[0].after.terms
+    assert isinstance(steps[0].event, InvoiceCreated) == (before is None), "creation comes first"
+    for number, step in enumerate(steps, version + 1):
+        assert step.after.version == number, f"version {step.after.version} follows {number - 1}"
+        assert step.after.terms.invoice_id == terms.invoice_id, "one append is of one invoice"
+
+
+class Request:
+    """A write, and the task that waits for it: None once it was cancelled or has its answer."""
+
+    __slots__ = ("task",)
+
+    def __init__(self) -> None:
+        self.task: trio.lowlevel.Task | None = None
+
+
+class Append(Request):
+    """The facts of one invoice and the state after them, encoded."""
+
+    __slots__ = ("before", "created", "events", "expected", "key", "state", "steps")
+
+    def __init__(
+        self,
+        before: Invoice | None,
+        steps: Sequence[Step],
+        key: Callable[[UUID], bytes | UUID],
+    ) -> None:
+        super().__init__()
+        check_steps(before, steps)
+        after = steps[-1].after
+        terms = after.terms
+        self.before = before
+        self.steps = steps
+        self.key = key(terms.invoice_id)
+        self.expected = before.version if before else 0
+        self.events = [
+            (step.after.version, step.event.kind, step.event.at_ms, rows.encode_event(step.event))
+            for step in steps
+        ]
+        self.state = rows.state_columns(after)
+        self.created = (
+            rows.terms_columns(self.key, key(terms.user_id), terms) if before is None else None
+        )
+
+
+class Allocate(Request):
+    """The next index of an account; those of one account are allocated together."""
+
+    __slots__ = ("account_id",)
+
+    def __init__(self, account_id: int) -> None:
+        super().__init__()
+        self.account_id = account_id
+
+
+class SaveCursor(Request):
+    """Only the newest cursor of a chain in a batch is written."""
+
+    __slots__ = ("cursor",)
+
+    def __init__(self, cursor: ChainCursor) -> None:
+        super().__init__()
+        self.cursor = cursor
+
+
+class Operation(Request):
+    """Any other write: called with the transaction's connection, perhaps twice, once committed."""
+
+    __slots__ = ("run",)
+
+    def __init__(self, run: Callable[[Connection], object]) -> None:
+        super().__init__()
+        self.run = run

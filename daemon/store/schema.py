@@ -1,0 +1,178 @@
+"""The tables, the same on SQLite and PostgreSQL; `migrations` brings a database to this shape.
+
+Instants are Unix milliseconds, amounts are inside the JSON as text (they may exceed 64 bits), ids
+are 16 bytes on SQLite and `uuid` on PostgreSQL. `events` is the truth; `invoices` and
+`destinations` are its projections, written in the same transaction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.types import TypeEngine
+
+WITHOUT_END = 2**63 - 1
+"""`invoices.watched_until` of an invoice that must be watched at any height."""
+
+MAX_INDEX = 2**31 - 1
+"""The last minor index of a major one: child numbers from 2**31 on are hardened (BIP-32)."""
+
+
+class UuidBytes(TypeDecorator[UUID]):
+    """A UUID in 16 bytes; both forms sort like the UUIDs themselves."""
+
+    impl = LargeBinary(16)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(postgresql.UUID(as_uuid=True))
+        return dialect.type_descriptor(LargeBinary(16))
+
+    def process_bind_param(self, value: UUID | None, dialect: Dialect) -> Any:
+        if value is None or dialect.name == "postgresql":
+            return value
+        return value.bytes
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> UUID | None:
+        if value is None or dialect.name == "postgresql":
+            return value  # type: ignore[no-any-return]  # psycopg gives UUIDs
+        return UUID(bytes=value)
+
+
+RowId = BigInteger().with_variant(Integer(), "sqlite")
+"""SQLite's own row id has to be called INTEGER."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+users = Table(
+    "users",
+    metadata,
+    Column("id", UuidBytes, primary_key=True),
+    Column("created_at_ms", BigInteger, nullable=False),
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("user_id", UuidBytes, ForeignKey(users.c.id), nullable=False),
+    Column("chain", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("current", Boolean, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("next_major", BigInteger, nullable=False),
+    Column("next_minor", BigInteger, nullable=False),
+    UniqueConstraint("chain", "key"),
+)
+Index(
+    "uq_accounts_current",
+    accounts.c.user_id,
+    accounts.c.chain,
+    unique=True,
+    sqlite_where=text("current"),
+    postgresql_where=text("current"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("seq", RowId, primary_key=True, autoincrement=False),
+    Column("invoice_id", UuidBytes, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("data", Text, nullable=False),
+    UniqueConstraint("invoice_id", "version"),
+)
+
+invoices = Table(
+    "invoices",
+    metadata,
+    Column("id", UuidBytes, primary_key=True),
+    Column("user_id", UuidBytes, nullable=False),
+    Column("chain", Text, nullable=False),
+    Column("network", Text, nullable=False),
+    Column("asset", Text, nullable=False),
+    Column("account_id", BigInteger, nullable=False),
+    Column("major", BigInteger, nullable=False),
+    Column("minor", BigInteger, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("expires_at_ms", BigInteger, nullable=False),
+    Column("terms", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("watched_until", BigInteger, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("updated_seq", BigInteger, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+    Column("snapshot", Text, nullable=False),
+    UniqueConstraint("account_id", "major", "minor"),
+)
+Index(None, invoices.c.created_at_ms, invoices.c.id)
+Index(None, invoices.c.user_id, invoices.c.created_at_ms, invoices.c.id)
+Index(None, invoices.c.state, invoices.c.created_at_ms, invoices.c.id)
+Index(None, invoices.c.updated_seq, unique=True)
+Index(None, invoices.c.user_id, invoices.c.updated_seq)
+Index(None, invoices.c.updated_at_ms, invoices.c.updated_seq)
+Index(None, invoices.c.chain, invoices.c.watched_until)
+
+destinations = Table(
+    "destinations",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    Column("destination", LargeBinary, primary_key=True),
+    Column("invoice_id", UuidBytes, nullable=False),
+    # All of them are read at every start: a narrow table of their own, in one tree on SQLite.
+    sqlite_with_rowid=False,
+)
+
+chain_cursors = Table(
+    "chain_cursors",
+    metadata,
+    Column("chain", Text, primary_key=True),
+    Column("network", Text, nullable=False),
+    Column("genesis", LargeBinary, nullable=False),
+    Column("tip_height", BigInteger, nullable=False),
+    Column("view", LargeBinary, nullable=False),
+    Column("saved_at_ms", BigInteger, nullable=False),
+)
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("invoice_id", UuidBytes, primary_key=True),
+    Column("chain", Text, nullable=False, index=True),
+    Column("from_height", BigInteger, nullable=False),
+)
+
+meta = Table(
+    "meta",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
