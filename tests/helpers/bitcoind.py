@@ -28,7 +28,7 @@ MWEB_HEIGHT = 432  # regtest; this block cannot be mined without a pending peg-i
 ALL_TOPICS = ("rawtx", "rawblock", "hashtx", "hashblock", "sequence")
 _WALLET = "tests"
 _START_ATTEMPTS = 3
-_STOP_GRACE_S = 3.0
+_STOP_GRACE_S = {"btc": 20.0, "ltc": 4.0}
 
 
 class BitcoinNode:
@@ -85,7 +85,7 @@ class BitcoinNode:
         self._start_once()
 
     def stop(self) -> None:
-        """Stop in order; what the chain and the wallet hold is on disk afterwards.
+        """Stop in order; chain, wallet and mempool are on disk afterwards.
 
         Litecoin waits 30 s for idle HTTP connections before it flushes, so it is made to flush
         first and is killed if it does not end soon.
@@ -96,9 +96,10 @@ class BitcoinNode:
         request: signal.Signals | None = signal.SIGTERM
         with contextlib.suppress(OSError, http.client.HTTPException, RpcError, HttpError):
             self.rpc("gettxoutsetinfo")  # writes the chain state to disk as a side effect
+            self.rpc("savemempool")
             self.rpc("stop")
             request = None
-        process.stop(request=request, grace_s=_STOP_GRACE_S)
+        process.stop(request=request, grace_s=_STOP_GRACE_S[self.family])
         self._process = None
 
     def kill(self) -> None:
