@@ -97,6 +97,18 @@ class Supervisor:
             except Exception as error:  # noqa: BLE001 - the supervisor is this boundary
                 family, text = family_of(error)
                 await self._recover(family, text, error, lasted_s=trio.current_time() - started)
+            except BaseExceptionGroup as group:
+                cancelled, failed = group.split(trio.Cancelled)
+                if cancelled is None or not isinstance(failed, ExceptionGroup):
+                    raise
+                # What breaks while it is being closed must not turn a clean stop into a crash.
+                self._log.warning(
+                    "a failure while stopping",
+                    actor=self._name,
+                    reason=family_of(failed)[1],
+                    exc_info=failed,
+                )
+                raise cancelled from None
             else:
                 return
 
