@@ -141,7 +141,7 @@ class JsonRpcClient:
             calls=self._next_id,
             requests=self._requests,
             failures=self._failures,
-            bytes_received=self._bytes_received,
+            bytes_received=self._bytes_received + sum(l.bytes_received for lane in self._lanes),
             connections=sum(lane.is_open for lane in self._lanes),
         )
 
@@ -170,7 +170,9 @@ class JsonRpcClient:
         return HttpConnection(self.address, max_answer_bytes=self._max_answer_bytes)
 
     def forget(self, lane: Lane) -> None:
-        self._lanes.discard(lane)
+        if lane in self._lanes:
+            self._lanes.discard(lane)
+            self._bytes_received += lane.bytes_received
 
     def authorization(self) -> str | None:
         """The header's value; reads the cookie file when none is at hand."""
@@ -232,11 +234,11 @@ class JsonRpcClient:
         except TooLargeError as error:
             self._failures += 1
             raise AnswerTooLargeError(
-                f"{self._where} answered with more than we accept ({error}, the limit is"
+                f"{self.where} answered with more than we accept ({error}, the limit is"
                 f" {self._max_answer_bytes}). Is this the node's RPC port?"
             ) from None
         except OSError as error:
-            reason = error.strerror or str(error)
+            reason = _reason(error)
             self._fail(
                 f"cannot be reached: {reason}. Is the node running, and are host and port"
                 " those of its RPC server?"
@@ -246,12 +248,13 @@ class JsonRpcClient:
             raise
 
     @property
-    def _where(self) -> str:
+    def where(self) -> str:
+        """The node, for people: the setting that names it and its address."""
         return f"{self.setting}.daemon.url ({self.address.display})"
 
     def _fail(self, what: str) -> NoReturn:
         self._failures += 1
-        raise TransientError(f"{self._where} {what}") from None
+        raise TransientError(f"{self.where} {what}") from None
 
     def decode(
         self, answer: Answer, ids: range, methods: Sequence[str], *, batch: bool
@@ -263,7 +266,7 @@ class JsonRpcClient:
         except (ValueError, RecursionError):
             if answer.status != 200:
                 raise TransientError(
-                    f"{self._where} answered HTTP {answer.status}: {self._shown(answer.body)}."
+                    f"{self.where} answered HTTP {answer.status}: {self._shown(answer.body)}."
                     " Is this the node's RPC address? Its log tells more"
                 ) from None
             self._garbage("no JSON", answer.body)
@@ -296,21 +299,21 @@ class JsonRpcClient:
         if answer.status in (401, 403):
             name = self.setting
             raise PersistentError(
-                f"{self._where} refuses us (HTTP {answer.status}). Check {name}.daemon.user and"
+                f"{self.where} refuses us (HTTP {answer.status}). Check {name}.daemon.user and"
                 f" {name}.daemon.pass, or {name}.cookie_file, and that the node allows this"
                 " machine (rpcallowip) and these calls (rpcwhitelist)"
             )
         if answer.status in (429, 502, 503, 504):
             wait = f"; it asks us to wait {answer.retry_after!r}" if answer.retry_after else ""
             raise TransientError(
-                f"{self._where} is too busy (HTTP {answer.status}:"
+                f"{self.where} is too busy (HTTP {answer.status}:"
                 f" {self._shown(answer.body)}){wait}. If it stays so, raise the node's"
                 " rpcworkqueue and rpcthreads"
             )
 
     def _garbage(self, what: str, body: bytes) -> NoReturn:
         raise TransientError(
-            f"{self._where} answered garbage: {what} in {len(body)} bytes that begin"
+            f"{self.where} answered garbage: {what} in {len(body)} bytes that begin"
             f" {self._shown(body)}. Is this the node's RPC port?"
         ) from None
 
@@ -321,9 +324,9 @@ class JsonRpcClient:
             code = 0
         message = self._redacted(str(message)[:300])
         if code == IN_WARMUP:
-            text = f"{self._where} is still starting: {message}. Wait until the node is ready"
+            text = f"{self.where} is still starting: {message}. Wait until the node is ready"
         else:
-            text = f"{self._where} refused {method}: {message} (error {code})"
+            text = f"{self.where} refused {method}: {message} (error {code})"
         return RpcError(code, message, text)
 
     def _shown(self, body: bytes) -> str:
@@ -356,6 +359,10 @@ class Lane:
     @property
     def is_open(self) -> bool:
         return self._connection.is_open
+
+    @property
+    def bytes_received(self) -> int:
+        return self._connection.bytes_received
 
     async def send(
         self, calls: Sequence[Call], *, batch: bool = True, timeout_s: float | None = None
@@ -402,3 +409,12 @@ def _basic(credentials: str) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _reason(error: OSError) -> str:
+    """Why: trio says that all attempts failed, and has their errors as the cause."""
+    cause: BaseException | None = error.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    inner = cause if isinstance(cause, OSError) else error
+    return inner.strerror or str(inner)
