@@ -141,7 +141,7 @@ class JsonRpcClient:
             calls=self._next_id,
             requests=self._requests,
             failures=self._failures,
-            bytes_received=self._bytes_received + sum(l.bytes_received for lane in self._lanes),
+            bytes_received=self._bytes_received + sum(lane.bytes_received for lane in self._lanes),
             connections=sum(lane.is_open for lane in self._lanes),
         )
 
