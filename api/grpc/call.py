@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from collections.abc import AsyncIterator, Awaitable
 from contextvars import ContextVar
 from typing import Any
@@ -104,7 +103,7 @@ class Call:
             headers = [(k.decode("latin-1"), v.decode("latin-1")) for k, v in self._headers]
             try:
                 self._metadata = decode_metadata(headers)
-            except binascii.Error:
+            except ValueError:  # damaged base64, or no ASCII at all
                 raise GRPCError(
                     Status.INVALID_ARGUMENT, "A metadata value whose key ends in -bin is no base64."
                 ) from None
@@ -193,8 +192,9 @@ class Call:
 
         What waits for a slow reader is dropped unless it shall go out first.
         """
+        # Cancelled before its stream ends, or a handler that waits for its reader would go on.
+        self._scope.cancel()
         if self.outlet.closed:
-            self._scope.cancel()
             return
         try:
             trailers = error_trailers(error, self.trailing_metadata)
@@ -206,7 +206,6 @@ class Call:
             self.outlet.finish(trailers)
         else:
             self.outlet.abort(trailers)
-        self._scope.cancel()
 
     def cut_off(self) -> None:
         """End the stream of a reader that does not keep up."""
@@ -217,13 +216,13 @@ class Call:
         self._serving.log.warning(
             "grpc_reader_cut_off", method=self.method.path, peer=str(self.peer)
         )
-        self.outlet.abort(error_trailers(_SLOW_READER, self.trailing_metadata))
         self._scope.cancel()
+        self.outlet.abort(error_trailers(_SLOW_READER, self.trailing_metadata))
 
     def abandon(self) -> None:
         """The peer does not want the answer any more."""
-        self.outlet.drop()
         self._scope.cancel()
+        self.outlet.drop()
 
     async def _serve(self) -> None:
         for interceptor in self._serving.interceptors:

@@ -94,12 +94,8 @@ class Connection:
             self._idle.set()
 
     def drain(self) -> None:
-        """Take no further calls: say GOAWAY, end server streams, let unary calls finish."""
-        if self._draining:
-            return
+        """Refuse further calls, end server streams, let unary calls finish."""
         self._draining = True
-        frame = frames.goaway(self._state.highest_inbound_stream_id, ErrorCodes.NO_ERROR)
-        self._pipe.put(frame, size_bytes=len(frame))
         for call in list(self._calls.values()):
             if call.method.server_streaming:
                 call.end(GRPCError(Status.CANCELLED, call.method.closed_text), after_queued=True)
@@ -115,6 +111,11 @@ class Connection:
         for call in list(self._calls.values()):
             call.end(error)
             call.outlet.flush_end()
+
+    def say_goodbye(self) -> None:
+        """Send GOAWAY: a peer without calls closes the connection then."""
+        frame = frames.goaway(self._state.highest_inbound_stream_id, ErrorCodes.NO_ERROR)
+        self._pipe.put(frame, size_bytes=len(frame))
 
     def close(self) -> None:
         """End the connection now."""
@@ -133,9 +134,8 @@ class Connection:
         for outlet in list(self._pipe.pending):
             if now_s - outlet.progress_at_s >= limits.stall_timeout_s:
                 self._calls[outlet.stream_id].cut_off()
-        silent_since_s = self._received_at_s
-        if self._pinged_at_s is None or self._pinged_at_s < silent_since_s:
-            if now_s - silent_since_s >= limits.keepalive_interval_s:
+        if self._pinged_at_s is None:
+            if now_s - self._received_at_s >= limits.keepalive_interval_s:
                 self._pinged_at_s = now_s
                 self._state.ping(b"tallykee")
                 self._pipe.collect()
@@ -150,6 +150,7 @@ class Connection:
             if not data:
                 return
             self._received_at_s = trio.current_time()
+            self._pinged_at_s = None  # whatever came, the peer lives
             counters.bytes_in += len(data)
             try:
                 events = self._state.receive_data(data)

@@ -13,7 +13,7 @@ class Limits:
     Raises ValueError naming the limit when one is not positive or contradicts HTTP/2.
     """
 
-    connections: int = 1000
+    connections: int = 2000
     """Open connections; a further one is closed at once."""
 
     streams_per_connection: int = 100

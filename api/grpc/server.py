@@ -22,6 +22,10 @@ from api.grpc.tls import peer_of
 TEND_INTERVAL_S = 1.0
 LINGER_S = 1.0
 """At the end a peer gets so long to close its side, so that no last byte is lost to a reset."""
+GOODBYE_DELAY_S = 0.1
+"""Between the last answer and GOAWAY. Clients built on h2, grpclib among them, take GOAWAY for the
+end of the connection and drop the answers they have not handed over yet; that is also why GOAWAY
+comes after the calls, which are refused in the meantime, and not before them."""
 CLOSE_S = 0.2
 """For TLS's goodbye to a peer that may not be reading any more."""
 
@@ -149,10 +153,16 @@ class Server:
                 await connection.until_idle()
         for connection in list(self._connections):
             connection.end_calls(GRPCError(Status.UNAVAILABLE, "The server is stopping."))
+        if self._connections:
+            await trio.sleep(GOODBYE_DELAY_S)
+        for connection in list(self._connections):
+            connection.say_goodbye()
         with trio.move_on_at(min(end_at_s, trio.current_time() + LINGER_S)):
             while self._connections:
                 self._emptied = trio.Event()
                 await self._emptied.wait()
+        for connection in list(self._connections):
+            connection.close()
         self._everything.cancel()
 
     def statistics(self) -> dict[str, Any]:

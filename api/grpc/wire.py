@@ -130,7 +130,7 @@ def _plan(message_type: type[betterproto2.Message]) -> dict[int, _Field]:
             wire=wire,
             item=wire if field.repeated and wire != LENGTH else None,
             text=field.proto_type == betterproto2.TYPE_STRING,
-            oneof=None if field.optional else field.group,
+            oneof=field.group,
             nested=nested,
         )
     return plan

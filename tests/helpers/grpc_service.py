@@ -98,6 +98,17 @@ class Invoices(InvoiceServiceBase):
         self.calls = set()
         self.joined = trio.Event()
         self.push = False
+        self._changed = trio.Event()
+
+    async def until_open(self, count: int) -> None:
+        """Wait until so many pushing streams are open."""
+        with trio.fail_after(20):
+            while len(self.calls) != count:
+                await self._changed.wait()
+
+    def _note(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def create_invoice(self, message: CreateInvoiceRequest) -> CreateInvoiceResponse:
         return CreateInvoiceResponse(payment_id=f"{message.coin.name}:{message.amount}")
@@ -110,12 +121,12 @@ class Invoices(InvoiceServiceBase):
     async def _subscribe(self) -> None:
         call = current_call()
         self.calls.add(call)
-        self.joined.set()
+        self._note()
         try:
             await call.sleep_until_closed()
         finally:
             self.calls.discard(call)
-            self.closed.set()
+            self._note()
 
     async def _generate(self) -> AsyncIterator[InvoiceStatusStreamResponse]:
         self.open += 1

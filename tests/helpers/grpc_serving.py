@@ -7,9 +7,12 @@ from typing import Any
 
 import grpc
 import trio
+import trio.testing
 from grpclib.client import Channel
 
+from api.grpc.peer import Peer
 from api.grpc.server import Server
+from tests.helpers.grpc_raw import RawClient
 from tests.helpers.grpc_service import Extra, Invoices, Users
 
 
@@ -37,6 +40,7 @@ class Running:
         self.port = port
         self.log = log
         self.services = services
+        self._streams: list[trio.SocketStream] = []
 
     @property
     def users(self) -> Users:
@@ -47,7 +51,13 @@ class Running:
         return next(one for one in self.services if isinstance(one, Invoices))
 
     async def connect(self) -> trio.SocketStream:
-        return await trio.open_tcp_stream("127.0.0.1", self.port)
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        self._streams.append(stream)
+        return stream
+
+    async def disconnect(self) -> None:
+        for stream in self._streams:
+            await trio.aclose_forcefully(stream)
 
     async def grpcio(self, work: Callable[[grpc.Channel], Any], **options: Any) -> Any:
         """Run the work with an official client in a thread of its own."""
@@ -78,8 +88,36 @@ async def serving(
     server = Server(services, **options)
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(server.serve, "127.0.0.1", 0)
+        running = Running(server, addresses[0][1], log, services)
         try:
-            yield Running(server, addresses[0][1], log, services)
+            yield running
         finally:
             with trio.CancelScope(shield=True):
+                await running.disconnect()
                 await server.shutdown(grace_s=0.5)
+
+
+class Alone:
+    """A server without a socket: every connection is a pair of memory streams."""
+
+    def __init__(self, server: Server, log: Lines, nursery: trio.Nursery) -> None:
+        self.server = server
+        self.log = log
+        self._nursery = nursery
+
+    async def client(self, *, start: bool = True, **options: Any) -> RawClient:
+        ours, theirs = trio.testing.memory_stream_pair()
+        self._nursery.start_soon(self.server.serve_stream, theirs, Peer("memory"))
+        raw = RawClient(ours, **options)
+        return await raw.start() if start else raw
+
+
+@asynccontextmanager
+async def alone(*services: Any, **options: Any) -> AsyncIterator[Alone]:
+    """For tests on a mock clock, which a socket would defeat."""
+    log = Lines()
+    server = Server(services, log=log, **options)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server._tend)
+        yield Alone(server, log, nursery)
+        nursery.cancel_scope.cancel()
