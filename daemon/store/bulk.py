@@ -8,9 +8,8 @@ the statement is the same whatever the number of rows and a batch costs one roun
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import cache
-from itertools import chain
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -18,7 +17,8 @@ from sqlalchemy import Connection
 
 from daemon.store.rows import STATE_COLUMNS, TERMS_COLUMNS
 
-Row = tuple[Any, ...]
+Flat = list[Any]
+"""The values of many rows, one row after the other: neither engine wants them row by row."""
 
 EVENT_COLUMNS = ("seq", "invoice_id", "version", "kind", "at_ms", "data")
 DESTINATION_COLUMNS = ("chain", "destination", "invoice_id")
@@ -32,10 +32,10 @@ class Bulk(Protocol):
         ...
 
     def insert(
-        self, connection: Connection, table: str, columns: tuple[str, ...], rows: Sequence[Row]
+        self, connection: Connection, table: str, columns: tuple[str, ...], rows: Flat
     ) -> None: ...
 
-    def update_invoices(self, connection: Connection, rows: Sequence[Row]) -> int:
+    def update_invoices(self, connection: Connection, rows: Flat) -> int:
         """UPDATE_COLUMNS of each row; how many were at their expected version and are changed."""
         ...
 
@@ -45,18 +45,15 @@ class SqliteBulk:
         return id_.bytes
 
     def insert(
-        self, connection: Connection, table: str, columns: tuple[str, ...], rows: Sequence[Row]
+        self, connection: Connection, table: str, columns: tuple[str, ...], rows: Flat
     ) -> None:
-        for part in _parts(rows):
-            statement = _sqlite_insert(table, columns, len(part))
-            connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
+        for count, values in _parts(rows, len(columns)):
+            connection.exec_driver_sql(_sqlite_insert(table, columns, count), values)
 
-    def update_invoices(self, connection: Connection, rows: Sequence[Row]) -> int:
+    def update_invoices(self, connection: Connection, rows: Flat) -> int:
         changed = 0
-        for part in _parts(rows):
-            statement = _sqlite_update(len(part))
-            done = connection.exec_driver_sql(statement, tuple(chain.from_iterable(part)))
-            changed += done.rowcount
+        for count, values in _parts(rows, len(UPDATE_COLUMNS)):
+            changed += connection.exec_driver_sql(_sqlite_update(count), values).rowcount
         return changed
 
 
@@ -65,13 +62,13 @@ class PostgresBulk:
         return id_
 
     def insert(
-        self, connection: Connection, table: str, columns: tuple[str, ...], rows: Sequence[Row]
+        self, connection: Connection, table: str, columns: tuple[str, ...], rows: Flat
     ) -> None:
         statement = _postgres_insert(table, columns)
-        connection.exec_driver_sql(statement, tuple(map(list, zip(*rows, strict=True))))
+        connection.exec_driver_sql(statement, _arrays(rows, len(columns)))
 
-    def update_invoices(self, connection: Connection, rows: Sequence[Row]) -> int:
-        arrays = tuple(map(list, zip(*rows, strict=True)))
+    def update_invoices(self, connection: Connection, rows: Flat) -> int:
+        arrays = _arrays(rows, len(UPDATE_COLUMNS))
         return connection.exec_driver_sql(_postgres_update(), arrays).rowcount
 
 
@@ -80,12 +77,17 @@ _LENGTHS = (256, 64, 16, 4, 1)
 SQLite's limit."""
 
 
-def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+def _parts(rows: Flat, width: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
     at = 0
     for length in _LENGTHS:
-        while len(rows) - at >= length:
-            yield rows[at : at + length]
-            at += length
+        step = length * width
+        while len(rows) - at >= step:
+            yield length, tuple(rows[at : at + step])
+            at += step
+
+
+def _arrays(rows: Flat, width: int) -> tuple[list[Any], ...]:
+    return tuple(rows[column::width] for column in range(width))
 
 
 @cache

@@ -24,6 +24,7 @@ from daemon.store.bulk import (
     INVOICE_COLUMNS,
     UPDATE_COLUMNS,
     Bulk,
+    Flat,
 )
 from daemon.store.errors import ReuseError, explain
 from daemon.store.requests import Allocate, Append, Operation, Request, SaveCursor
@@ -142,14 +143,14 @@ def _append(
     connection: Connection, bulk: Bulk, appends: Sequence[Append], next_seq: int
 ) -> tuple[list[tuple[Append, int]], int]:
     done: list[tuple[Append, int]] = []
-    facts: list[tuple[object, ...]] = []
+    facts: Flat = []
     changes: dict[object, _Change] = {}
     seq = next_seq
     for append in appends:
         done.append((append, seq))
         key = append.key
         for fact in append.events:
-            facts.append((seq, key, *fact))
+            facts += (seq, key, *fact)
             seq += 1
         change = changes.get(key)
         if change is None:
@@ -165,23 +166,24 @@ def _append(
     created = [c for c in changes.values() if c.first.created is not None]
     if created:
         _insert(connection, bulk, created)
-    updated = [
-        (c.first.key, c.first.expected, *c.last.state, c.last_seq)
-        for c in changes.values()
-        if c.first.created is None
-    ]
-    if updated and bulk.update_invoices(connection, updated) != len(updated):
+    updated: Flat = []
+    for c in changes.values():
+        if c.first.created is None:
+            updated += (c.first.key, c.first.expected, *c.last.state, c.last_seq)
+    expected = len(updated) // len(UPDATE_COLUMNS)
+    if expected and bulk.update_invoices(connection, updated) != expected:
         raise DoubtError
     return done, seq
 
 
 def _insert(connection: Connection, bulk: Bulk, created: Sequence[_Change]) -> None:
-    new = [(*(c.first.created or ()), *c.last.state, c.last_seq) for c in created]
-    bulk.insert(connection, "invoices", INVOICE_COLUMNS, new)
-    addresses = []
+    new: Flat = []
+    addresses: Flat = []
     for change in created:
         terms = change.first.steps[0].after.terms
-        addresses.append((terms.chain, terms.destination, change.first.key))
+        new += (*(change.first.created or ()), *change.last.state, change.last_seq)
+        addresses += (terms.chain, terms.destination, change.first.key)
+    bulk.insert(connection, "invoices", INVOICE_COLUMNS, new)
     bulk.insert(connection, "destinations", DESTINATION_COLUMNS, addresses)
 
 

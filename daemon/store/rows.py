@@ -13,7 +13,7 @@ import orjson
 
 from actors.core import codec
 from actors.core.chain_view import BlockRef, ChainView
-from actors.core.events import Event, Terms
+from actors.core.events import Event, InvoiceCreated, Terms
 from actors.core.invoice import Invoice
 from daemon.store.schema import WITHOUT_END
 
@@ -27,12 +27,12 @@ def decode_event(kind: str, data: str) -> Event:
     return codec.event_from_json(kind, _loads(data))
 
 
-def encode_terms(terms: Terms) -> str:
-    return orjson.dumps(codec.terms_to_json(terms)).decode()
-
-
-def encode_state(invoice: Invoice) -> str:
-    return orjson.dumps(codec.state_to_json(invoice)).decode()
+def encode_creation(event: InvoiceCreated) -> tuple[str, str]:
+    """The event as `encode_event` writes it, and its terms by themselves; encoded once."""
+    data = codec.event_to_json(event)
+    terms = orjson.dumps(data["terms"])
+    data["terms"] = orjson.Fragment(terms)
+    return orjson.dumps(data).decode(), terms.decode()
 
 
 def decode_invoice(terms: str, snapshot: str) -> Invoice:
@@ -40,7 +40,9 @@ def decode_invoice(terms: str, snapshot: str) -> Invoice:
     return codec.state_from_json(codec.terms_from_json(_loads(terms)), _loads(snapshot))
 
 
-def terms_columns(key: bytes | UUID, user_key: bytes | UUID, terms: Terms) -> tuple[object, ...]:
+def terms_columns(
+    key: bytes | UUID, user_key: bytes | UUID, terms: Terms, encoded: str
+) -> tuple[object, ...]:
     """TERMS_COLUMNS of a new invoice; `key` and `user_key` are its ids as the database has them."""
     major, minor = terms.path
     return (
@@ -54,7 +56,7 @@ def terms_columns(key: bytes | UUID, user_key: bytes | UUID, terms: Terms) -> tu
         minor,
         terms.created_at_ms,
         terms.expires_at_ms,
-        encode_terms(terms),
+        encoded,
     )
 
 
@@ -76,12 +78,13 @@ TERMS_COLUMNS = (
 def state_columns(invoice: Invoice) -> tuple[object, ...]:
     """STATE_COLUMNS of an invoice; `updated_seq` is known only to the writer."""
     until = invoice.watched_until()
+    state = codec.state_to_json(invoice)
     return (
-        invoice.state.value,
+        state["state"],
         WITHOUT_END if until is None else until,
         invoice.version,
         invoice.updated_at_ms,
-        encode_state(invoice),
+        orjson.dumps(state).decode(),
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.ports import Committed, CommitListener, Store
+from actors.ports import CommitListener, Committed, Store
 from daemon.store import MemoryStore, open_store
 
 Opener = Callable[..., AbstractAsyncContextManager[Store]]
