@@ -122,6 +122,9 @@ class Router:
                 )
             removed = (RemovedTx(loser, Removal.DOUBLE_SPENT, tx.txid) for loser in losers)
             self._removed(mail, removed, at_ms, told=payees)
+            if payees:
+                # Kept while it is watched: a reorg may give its inputs to another.
+                index.claim(tx.txid, tx.spends)
         return mail
 
     def _mempool(self, event: MempoolChanged) -> Deliveries:
@@ -146,7 +149,7 @@ class Router:
         payees: dict[UUID, tuple[Output, ...]] = {}
         for output in tx.outputs:
             invoice_id = self.index.destinations.get(output.destination)
-            if invoice_id is not None:
+            if invoice_id is not None and output.amount_base > 0:
                 payees[invoice_id] = (*payees.get(invoice_id, ()), output)
         return payees
 

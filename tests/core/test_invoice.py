@@ -477,6 +477,15 @@ def test_another_block_without_a_disconnect_moves_the_payment():
     )
 
 
+def test_a_conflict_in_a_block_proves_the_losers_block_stale():
+    story = History(required_base=REQUIRED, confirmations=3)
+    story.tell(included("a", REQUIRED - 1, into=block(12), at_ms=IN_TIME))
+    other = block(10, branch="'")
+    kinds = story.tell(included("a'", REQUIRED - 1, into=other, at_ms=IN_TIME, replaces=["a"]))
+    assert kinds == ["payment.included", "payment.disconnected", "payment.displaced"]
+    assert story.invoice.credited_base == REQUIRED - 1
+
+
 def test_a_height_taken_by_another_block_frees_the_payment():
     story = History()
     story.tell(included("a", REQUIRED, into=block(10), at_ms=IN_TIME))

@@ -132,6 +132,8 @@ class Style(Enum):
 
 
 REWIND = 3
+NEVER = 10**18
+"""First seen after the invoice was closed: never in time."""
 
 
 class Feed:
@@ -146,6 +148,8 @@ class Feed:
         self.believed: dict[int, Tx] = {}
         """Coin → the transaction that spends it, as far as this feed was told."""
         self.first_ms: dict[str, int] = {}
+        self.judged = True
+        """Whether the account can tell what was in time."""
 
     # --- telling ----------------------------------------------------------------------------------
 
@@ -243,10 +247,14 @@ class Feed:
         else:
             self.believed |= {tx.coin: tx for _, txs in world.chain for tx in txs}
         self.believed = {coin: tx for coin, tx in self.believed.items() if tx.outputs}
-        if expired:
-            return
+        if not expired and self.story.invoice.state is State.EXPIRED:
+            # What appeared in this very look may have come before or after the expiry.
+            self.judged = not any(before.get(c) != tx for c, tx in self.believed.items())
         for coin, tx in self.believed.items():
             if before.get(coin) == tx:
+                continue
+            if expired:
+                self.first_ms[tx.name] = NEVER
                 continue
             times = [self.first_ms[tx.name]] if tx.name in self.first_ms else []
             if coin in before:

@@ -1,0 +1,346 @@
+"""Why an invoice is not paid (or is), in words for a merchant's support person and stable codes.
+
+The first reason is the most important one. Texts may change with any release; codes may not:
+
+nothing_received, underpaid, overpaid        what came, against what was asked for
+waiting_confirmations, unconfirmed           money on its way
+disconnected, replaced, double_spent,
+evicted                                      money that went away, and how
+late_payment, wrong_asset                    money that is recorded, not credited
+deadline_protected, deadline_held, expired   what the deadline did
+settled, reversed                            the end, and the alarm after it
+chain_starting, chain_behind, chain_unreachable, chain_refused, chain_crashed, chain_disabled
+                                             why we may not know what the chain knows
+more_payments                                there are more payments than were explained
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from actors.core.assets import Catalogue
+from actors.core.chain_events import OutPoint, Removal
+from actors.core.events import Event, PaymentDisconnected, PaymentIncluded, PaymentSeen, Terms
+from actors.core.invoice import Invoice, Payment, State
+from actors.core.money import format_decimal
+
+PAYMENTS_EXPLAINED = 10
+"""The newest payments are explained one by one; a stranger can make any number of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    code: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChainSituation:
+    """How well the invoice's chain is known at the moment."""
+
+    state: str
+    """`current`, `catching_up`, `starting`, `unreachable`, `refused`, `crashed`, `disabled`."""
+    reason: str | None
+    """Why it is not current, for people."""
+    tip_height: int | None
+    """The newest block that every invoice has been told of."""
+    as_of_ms: int | None
+    """Everything the node knew by this instant has been told."""
+
+
+def explain(
+    invoice: Invoice,
+    *,
+    now_ms: int,
+    catalogue: Catalogue,
+    situation: ChainSituation,
+    history: Sequence[Event] = (),
+) -> tuple[Reason, ...]:
+    """The reasons for the invoice's state, most important first; never empty.
+
+    With the invoice's `history` a payment that a reorg took out of its block is told from one that
+    was never in any.
+    """
+    taken_out = _disconnected(history)
+    return tuple(_Explanation(invoice, now_ms, catalogue, situation, taken_out).reasons())
+
+
+@dataclass(frozen=True, slots=True)
+class _Explanation:
+    invoice: Invoice
+    now_ms: int
+    catalogue: Catalogue
+    situation: ChainSituation
+    disconnected: Mapping[OutPoint, PaymentDisconnected]
+
+    @property
+    def terms(self) -> Terms:
+        return self.invoice.terms
+
+    def reasons(self) -> Iterator[Reason]:
+        invoice = self.invoice
+        if invoice.open or invoice.reversed:
+            yield from self._chain()
+        if invoice.state is State.SETTLED:
+            yield from self._settled()
+        elif invoice.state is State.EXPIRED:
+            yield self._expired()
+        elif invoice.state is State.PENDING:
+            yield self._pending()
+        else:
+            yield from self._seen()
+        if invoice.open:
+            yield from self._deadline()
+        if invoice.overpaid:
+            yield self._overpaid()
+        yield from self._payments()
+
+    # --- the chain --------------------------------------------------------------------------------
+
+    def _chain(self) -> Iterator[Reason]:
+        if self.situation.state == "current":
+            return
+        name = self._chain_name
+        code, what = {
+            "starting": ("chain_starting", f"The {name} node has not been read yet"),
+            "catching_up": ("chain_behind", f"{name} is not read up to its tip yet"),
+            "unreachable": ("chain_unreachable", f"The {name} node cannot be reached"),
+            "refused": ("chain_refused", f"{name} is not followed until a person mends its node"),
+            "crashed": ("chain_crashed", f"Following {name} failed by a fault of this program"),
+            "disabled": ("chain_disabled", f"{name} is not switched on in the configuration"),
+        }[self.situation.state]
+        why = f": {self.situation.reason}" if self.situation.reason else ""
+        as_of_ms = self.situation.as_of_ms
+        known = (
+            "nothing is known" if as_of_ms is None else f"payments are known up to {utc(as_of_ms)}"
+        )
+        yield Reason(code, f"{what}{why}. Until then {known}.")
+
+    @property
+    def _chain_name(self) -> str:
+        chain = self.catalogue.chains.get(self.terms.chain)
+        return chain.name if chain else self.terms.chain
+
+    # --- the state --------------------------------------------------------------------------------
+
+    def _settled(self) -> Iterator[Reason]:
+        invoice = self.invoice
+        if invoice.reversed:
+            yield Reason(
+                "reversed",
+                "ALARM: money that had settled this invoice is neither on the chain nor in the"
+                f" mempool any more; {self._of_required(invoice.credited_base)} is left. Do not"
+                " deliver; if it was delivered, ask the payer to pay again.",
+            )
+        at = utc(invoice.settled_at_ms or 0)
+        depth = self.terms.confirmations
+        how = f"with {_count(depth, 'confirmation')}" if depth else "without waiting for a block"
+        yield Reason("settled", f"Paid: settled at {at} {how}.")
+
+    def _expired(self) -> Reason:
+        came = self.invoice.credited_base
+        what = f"only {self._of_required(came)} had come" if came else "no money had come"
+        return Reason(
+            "expired",
+            f"Expired: at the deadline, {utc(self.terms.expires_at_ms)}, {what} in time. The"
+            " address stays watched, but money that comes now is recorded, not credited.",
+        )
+
+    def _pending(self) -> Reason:
+        invoice = self.invoice
+        if invoice.received_base == 0:
+            since = utc(self.terms.created_at_ms)
+            lost = any(p.gone is not None for p in invoice.payments)
+            what = "is there any more" if lost else f"has been seen since {since}"
+            return Reason(
+                "nothing_received",
+                f"No payment to {self.terms.address} {what}; {self._remaining()}.",
+            )
+        missing = self._amount(invoice.needed_base - invoice.credited_base)
+        return Reason(
+            "underpaid",
+            f"{self._of_required(invoice.credited_base)} received in time, {missing} to go;"
+            f" {self._remaining()}.",
+        )
+
+    def _seen(self) -> Iterator[Reason]:
+        wake, depth, tip = self.invoice.wake_height(), self.terms.confirmations, self._tip
+        if wake is None:
+            return
+        left = None if tip is None else max(0, wake - tip)
+        have = "" if left is None else f"{max(0, depth - left)} of {depth} confirmations; "
+        chain = self.catalogue.chains.get(self.terms.chain)
+        when = ""
+        if left and chain:
+            time = duration(round(left * chain.block_time_s * 1000))
+            when = f", {_count(left, 'block')} from now, about {time}"
+        yield Reason(
+            "waiting_confirmations",
+            f"The money is in a block: {have}the invoice settles at block {wake}{when}.",
+        )
+
+    def _overpaid(self) -> Reason:
+        invoice = self.invoice
+        extra = self._amount(invoice.received_base - self.terms.required_base)
+        return Reason(
+            "overpaid",
+            f"{self._of_required(invoice.received_base)} received, {extra} too much. Nothing is"
+            " sent back by itself.",
+        )
+
+    # --- the deadline -----------------------------------------------------------------------------
+
+    def _remaining(self) -> str:
+        expires_ms = self.terms.expires_at_ms
+        if self.now_ms < expires_ms:
+            return f"expires in {duration(expires_ms - self.now_ms)}, at {utc(expires_ms)}"
+        return f"the deadline was {utc(expires_ms)}"
+
+    def _deadline(self) -> Iterator[Reason]:
+        expires_ms, as_of_ms = self.terms.expires_at_ms, self.situation.as_of_ms
+        if self.now_ms <= expires_ms:
+            return
+        if self.invoice.state is State.SEEN:
+            yield Reason(
+                "deadline_protected",
+                f"The deadline passed at {utc(expires_ms)}; the money came in time, so the invoice"
+                " does not expire while that money waits for its confirmations.",
+            )
+        elif as_of_ms is None or as_of_ms < expires_ms:
+            read = "not at all yet" if as_of_ms is None else f"only up to {utc(as_of_ms)}"
+            yield Reason(
+                "deadline_held",
+                f"The deadline passed at {utc(expires_ms)}, but the node has been read {read}:"
+                " money may have come in time, so the expiry is not recorded before that is known.",
+            )
+
+    # --- the payments -----------------------------------------------------------------------------
+
+    def _payments(self) -> Iterator[Reason]:
+        told = [reason for p in self.invoice.payments if (reason := self._payment(p)) is not None]
+        yield from told[-PAYMENTS_EXPLAINED:]
+        more = len(told) - PAYMENTS_EXPLAINED
+        if more > 0:
+            yield Reason("more_payments", f"{_count(more, 'older payment')} not explained here.")
+
+    def _payment(self, payment: Payment) -> Reason | None:
+        """What is remarkable about one payment; None for a plain one."""
+        what = f"{self._amount(payment.amount_base, payment.asset)} in transaction"
+        what = f"{what} {payment.outpoint.txid.hex()}"
+        if payment.gone is not None:
+            return self._gone(payment, payment.gone, what)
+        if payment.asset != self.terms.asset:
+            return Reason(
+                "wrong_asset",
+                f"{what}: the invoice asks for {self._symbol(self.terms.asset)}; recorded, not"
+                " credited. Settle it with the payer by hand.",
+            )
+        if payment.late:
+            after_ms = payment.first_seen_ms - self.terms.expires_at_ms
+            when = (
+                f"arrived {duration(after_ms)} after the deadline"
+                if after_ms > 0
+                else "came back after the invoice had expired"
+            )
+            return Reason("late_payment", f"{what} {when}: recorded, not credited.")
+        if payment.unconfirmed and self.terms.confirmations:
+            return self._unconfirmed(payment, what)
+        return None
+
+    def _unconfirmed(self, payment: Payment, what: str) -> Reason:
+        needs = f"it needs {_count(self.terms.confirmations, 'confirmation')}"
+        stale = self.disconnected.get(payment.outpoint)
+        if stale is not None:
+            return Reason(
+                "disconnected",
+                f"{what} was in block {stale.height} ({stale.block_hash.hex()}), which is no longer"
+                f" part of the chain; it waits for another block, then {needs}.",
+            )
+        return Reason(
+            "unconfirmed",
+            f"{what} is in the mempool since {utc(payment.first_seen_ms)}, not in a block yet;"
+            f" {needs}.",
+        )
+
+    def _gone(self, payment: Payment, gone: Removal, what: str) -> Reason:
+        by = f" {payment.gone_by.hex()}" if payment.gone_by else ""
+        how = {
+            Removal.REPLACED: f"was replaced by another transaction{by} that spends the same coins",
+            Removal.DOUBLE_SPENT: f"is void: its coins were spent in a block by another{by}",
+            Removal.EVICTED: (
+                "was dropped by the node's mempool (fee too low, or too old); it may come back"
+            ),
+        }[gone]
+        return Reason(gone.value, f"{what} {how}.")
+
+    # --- words ------------------------------------------------------------------------------------
+
+    @property
+    def _tip(self) -> int | None:
+        return self.situation.tip_height
+
+    def _symbol(self, asset_id: str) -> str:
+        asset = self.catalogue.assets.get(asset_id)
+        return asset.symbol if asset else asset_id
+
+    def _amount(self, amount_base: int, asset_id: str | None = None) -> str:
+        asset_id = asset_id or self.terms.asset
+        asset = self.catalogue.assets.get(asset_id)
+        if asset is None:
+            return f"{amount_base} base units of {asset_id}"
+        return f"{format_decimal(amount_base, asset.exponent)} {asset.symbol}"
+
+    def _of_required(self, amount_base: int) -> str:
+        """`0.3 of 0.5 BTC`; for an open amount only what there is."""
+        asset = self.catalogue.assets.get(self.terms.asset)
+        if self.terms.required_base == 0:
+            return self._amount(amount_base)
+        part = format_decimal(amount_base, asset.exponent) if asset else str(amount_base)
+        return f"{part} of {self._amount(self.terms.required_base)}"
+
+
+def _disconnected(history: Iterable[Event]) -> dict[OutPoint, PaymentDisconnected]:
+    """Payments whose last news was that their block left the chain."""
+    last: dict[OutPoint, PaymentDisconnected] = {}
+    for event in history:
+        match event:
+            case PaymentDisconnected():
+                last[event.outpoint] = event
+            case PaymentSeen() | PaymentIncluded():
+                last.pop(event.outpoint, None)
+            case _:
+                pass
+    return last
+
+
+def utc(at_ms: int) -> str:
+    """ISO 8601 in UTC, to the second; an instant past the year 9999 is clamped to its end."""
+    latest_ms = 253_402_300_799_000
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(max(at_ms, 0), latest_ms))
+    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+_UNITS = (("year", 365 * 86_400), ("day", 86_400), ("h", 3600), ("min", 60), ("s", 1))
+
+
+def duration(span_ms: int) -> str:
+    """For people, in the two largest units: `45 s`, `3 min`, `1 h 20 min`, `2 days 3 h`."""
+    left_s = max(1, span_ms // 1000)
+    parts: list[str] = []
+    for position, (unit, size_s) in enumerate(_UNITS):
+        count, rest_s = divmod(left_s, size_s)
+        if not count and not parts:
+            continue
+        if count:
+            parts.append(_count(count, unit) if position < 2 else f"{count} {unit}")
+        # Seconds beside minutes, or a second unit that is nothing, say no more than they distract.
+        if len(parts) == 2 or unit == "min" or (parts and not count):
+            break
+        left_s = rest_s
+    return " ".join(parts)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
