@@ -1,0 +1,150 @@
+"""The Quart-Trio application: routes, errors, headers. Everything it needs comes in an Edge."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import orjson
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import RequestRedirect
+
+from actors.ports import PersistentError, TransientError
+from api.errors import KINDS, Answer, failure
+from api.rest.chains import Chains
+from api.rest.docs import docs_page
+from api.rest.edge import Edge
+from api.rest.invoices import Invoices
+from api.rest.openapi import openapi_document
+from api.rest.operation import JSON, Operation
+from api.rest.problems import Problem, problem
+from api.rest.service import Service
+from api.rest.users import Users
+from api.rest.waiting import WaitingRoom
+
+_HEADERS = {
+    # Balances and addresses belong in no cache; ETags work for clients that keep them themselves.
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_REASONS = {
+    404: "NOT_FOUND",
+    405: "METHOD_NOT_ALLOWED",
+    408: "BODY_TIMEOUT",
+    413: "BODY_TOO_LARGE",
+    415: "NOT_JSON",
+}
+
+
+class RestApp(QuartTrio):
+    """The application, and the way to end its long-polls."""
+
+    room: WaitingRoom
+
+    def log_exception(self, exception_info: object) -> None:
+        """Nothing: `_unexpected` has logged it, once and in our form."""
+
+
+def create_app(edge: Edge) -> RestApp:
+    """An application that serves `edge`; not running yet, see `api.rest.serving`."""
+    app = RestApp("api.rest", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = edge.limits.body_bytes
+    app.config["BODY_TIMEOUT"] = edge.limits.body_timeout_s
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = True
+    app.room = WaitingRoom(edge)
+    operations = [
+        *Users(edge).operations(),
+        *Invoices(edge, app.room).operations(),
+        *Chains(edge).operations(),
+        *Service(edge).operations(),
+    ]
+    for one in operations:
+        app.add_url_rule(_rule(one), one.id, one.serve, methods=[one.method])
+    _add_documents(app, operations, version=edge.version)
+    app.register_error_handler(Problem, _problem)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(TransientError, _world_failed(edge))
+    app.register_error_handler(PersistentError, _world_failed(edge))
+    app.register_error_handler(Exception, _unexpected(edge))
+    app.after_request(_with_headers)
+    return app
+
+
+def _rule(one: Operation) -> str:
+    return one.path.replace("{", "<").replace("}", ">")
+
+
+def _add_documents(app: RestApp, operations: list[Operation], *, version: str) -> None:
+    document = openapi_document(operations, version=version)
+    openapi = orjson.dumps(document, option=orjson.OPT_INDENT_2)
+    page = docs_page(document)
+
+    async def serve_openapi() -> Response:
+        return Response(openapi, content_type=JSON)
+
+    async def serve_docs() -> Response:
+        made = Response(page.content, content_type="text/html; charset=utf-8")
+        made.headers["Content-Security-Policy"] = page.security_policy
+        return made
+
+    app.add_url_rule("/openapi.json", "openapi", serve_openapi)
+    app.add_url_rule("/docs", "docs", serve_docs)
+
+
+async def _with_headers(response: Response) -> Response:
+    for name, value in _HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
+
+
+async def _problem(error: Problem) -> Response:
+    return _response(error)
+
+
+async def _http_error(error: HTTPException) -> Response:
+    """What the router or the body reader refuses."""
+    if isinstance(error, RequestRedirect):
+        return Response(status=error.code, headers={"Location": error.new_url})
+    detail = error.description or error.name
+    match error.code:
+        case 404:
+            detail = f"There is nothing at {request.path}."
+        case 405:
+            detail = f"{request.path} does not take {request.method}."
+        case 413:
+            detail = "The body is larger than this API takes."
+    found = problem(_REASONS.get(error.code or 400, "BAD_REQUEST"), detail)
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        found.headers = {"Allow": ", ".join(sorted(error.valid_methods))}
+    return _response(found)
+
+
+def _world_failed(
+    edge: Edge,
+) -> Callable[[TransientError | PersistentError], Awaitable[Response]]:
+    async def handle(error: TransientError | PersistentError) -> Response:
+        edge.log.warning("a request failed", path=request.path, reason=str(error))
+        return _response(Problem(failure(error)))
+
+    return handle
+
+
+def _unexpected(edge: Edge) -> Callable[[Exception], Awaitable[Response]]:
+    """The boundary around one request: a bug ends it alone."""
+
+    async def handle(error: Exception) -> Response:
+        edge.log.error("a request crashed", path=request.path, error=repr(error), exc_info=error)
+        return _response(Problem(Answer(KINDS["BUG"], "The daemon's log has the details.")))
+
+    return handle
+
+
+def _response(found: Problem) -> Response:
+    made = Response(found.body(instance=request.path), status=found.status)
+    for name, value in found.all_headers().items():
+        made.headers[name] = value
+    return made

@@ -1,0 +1,48 @@
+"""What the REST API is given to work with."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from actors.chain_supervisor import ChainHealth
+from actors.event_hub import EventHub
+from actors.invoicing import Invoicing
+from actors.ports import Log, WallClock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """Bounds of the REST API."""
+
+    body_bytes: int = 64 * 1024
+    body_timeout_s: float = 10.0
+    page: int = 500
+    """Invoices on one page of a list at most."""
+    wait_s: int = 60
+    """The longest wait of a long-poll; what asks for more gets this."""
+    waiting: int = 1000
+    """Long-polls that may wait at the same time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Edge:
+    """The rest of the daemon as the REST API sees it; nothing is global."""
+
+    invoicing: Invoicing
+    hub: EventHub
+    clock: WallClock
+    log: Log
+    metrics: Callable[[], bytes]
+    """The page for Prometheus, in its text format 0.0.4."""
+    store_ready: Callable[[], Awaitable[str | None]]
+    """Why the store cannot be used, for people; None when it can."""
+    version: str
+    limits: HttpLimits = field(default_factory=HttpLimits)
+
+    def enabled(self, chain_id: str) -> bool:
+        return chain_id in self.invoicing.chains
+
+    def healths(self) -> list[ChainHealth]:
+        """The standing of every enabled chain."""
+        return [one.health() for one in self.invoicing.chains.values()]

@@ -1,0 +1,148 @@
+"""Invoices, their facts, assets and chains as JSON: money twice, exact text and base units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from actors.chain_supervisor import ChainHealth
+from actors.core.assets import Asset, Catalogue
+from actors.core.codec import event_to_json
+from actors.core.invoice import Invoice, Payment
+from actors.core.money import format_decimal
+from actors.ports import LogEntry
+from api.convert import STATUS_WORD, format_instant
+
+Json = dict[str, Any]
+
+PAYMENT_STATES = ("mempool", "included", "replaced", "double_spent", "evicted")
+
+
+def invoice_json(invoice: Invoice, catalogue: Catalogue, *, tip_height: int | None) -> Json:
+    """The representation of an invoice; confirmations are counted from `tip_height`."""
+    terms = invoice.terms
+    tip = _tip(invoice, tip_height)
+    due_base = max(0, terms.required_base - invoice.credited_base) if invoice.open else 0
+    asset = catalogue.assets.get(terms.asset)
+    return {
+        "id": str(terms.invoice_id),
+        "user_id": str(terms.user_id),
+        "asset": terms.asset,
+        "chain": terms.chain,
+        "network": terms.network,
+        "address": terms.address,
+        "status": STATUS_WORD[invoice.state],
+        "flags": {
+            "underpaid": invoice.underpaid,
+            "overpaid": invoice.overpaid,
+            "late": invoice.late,
+            "reversed": invoice.reversed,
+        },
+        **_money("amount", terms.required_base, asset),
+        **_money("received", invoice.received_base, asset),
+        **_money("credited", invoice.credited_base, asset),
+        **_money("confirmed", invoice.confirmed_base(tip), asset),
+        **_money("due", due_base, asset),
+        "confirmations_required": terms.confirmations,
+        "txid": invoice.txid.hex() if invoice.txid else None,
+        "created_at": format_instant(terms.created_at_ms),
+        "expires_at": format_instant(terms.expires_at_ms),
+        "confirmed_at": _instant_or_none(invoice.settled_at_ms),
+        "updated_at": format_instant(invoice.updated_at_ms),
+        "version": invoice.version,
+        "payments": [_payment_json(one, catalogue, tip) for one in invoice.payments],
+    }
+
+
+def encode(document: Json) -> tuple[bytes, str]:
+    """The bytes of a representation and its strong ETag: equal bytes, equal tag, nothing else.
+
+    A version number would not do: confirmations grow with the chain, without a fact of the invoice.
+    """
+    content = orjson.dumps(document)
+    return content, f'"{blake2b(content, digest_size=16).hexdigest()}"'
+
+
+def entry_json(entry: LogEntry) -> Json:
+    """One recorded fact, in the form in which it is stored."""
+    data = event_to_json(entry.event)
+    at_ms = data.pop("at_ms")
+    return {
+        "seq": entry.seq,
+        "version": entry.version,
+        "type": entry.event.kind,
+        "at": format_instant(at_ms),
+        "data": data,
+    }
+
+
+def asset_json(asset: Asset, *, enabled: bool) -> Json:
+    return {
+        "id": asset.id,
+        "chain": asset.chain,
+        "symbol": asset.symbol,
+        "name": asset.name,
+        "exponent": asset.exponent,
+        "contract": None if asset.contract is None else f"0x{asset.contract.hex()}",
+        "enabled": enabled,
+    }
+
+
+def health_json(health: ChainHealth) -> Json:
+    tip = health.tip
+    return {
+        "chain": health.chain,
+        "state": health.state.value,
+        "reason": health.reason,
+        "network": health.network,
+        "height": tip.height if tip else None,
+        "block_hash": tip.hash.hex() if tip else None,
+        "node_height": health.node_height,
+        "as_of": _instant_or_none(health.as_of_ms),
+        "software": health.software,
+        "push": health.push,
+        "pruned_below": health.pruned_below,
+    }
+
+
+def _payment_json(payment: Payment, catalogue: Catalogue, tip_height: int | None) -> Json:
+    if payment.gone is not None:
+        state = payment.gone.value
+    else:
+        state = "mempool" if payment.unconfirmed else "included"
+    return {
+        "outpoint": str(payment.outpoint),
+        "txid": payment.outpoint.txid.hex(),
+        "index": payment.outpoint.index,
+        "asset": payment.asset,
+        **_money("amount", payment.amount_base, catalogue.assets.get(payment.asset)),
+        "state": state,
+        "late": payment.late,
+        "first_seen_at": format_instant(payment.first_seen_ms),
+        "height": payment.height,
+        "block_hash": payment.block_hash.hex() if payment.block_hash else None,
+        "confirmations": 0 if tip_height is None else payment.confirmations(tip_height),
+        "replaced_by": payment.gone_by.hex() if payment.gone_by else None,
+    }
+
+
+def _money(name: str, amount_base: int, asset: Asset | None) -> Json:
+    """Both forms; the decimal one is null for an asset that is no longer in the catalogue."""
+    decimal = None if asset is None else format_decimal(amount_base, asset.exponent)
+    return {name: decimal, f"{name}_base": str(amount_base)}
+
+
+def _tip(invoice: Invoice, tip_height: int | None) -> int | None:
+    """The tip to count from: a payment in a block proves that the chain is at least so high.
+
+    The invoice is told of a block before the chain's view counts it as read.
+    """
+    known: Iterable[int | None] = (tip_height, *(one.height for one in invoice.payments))
+    return max((height for height in known if height is not None), default=None)
+
+
+def _instant_or_none(at_ms: int | None) -> str | None:
+    return None if at_ms is None else format_instant(at_ms)

@@ -1,0 +1,79 @@
+"""`/healthz`, `/readyz`, `/metrics`: for whoever runs the daemon."""
+
+from __future__ import annotations
+
+import trio
+
+from actors.chain_supervisor import ChainState
+from api.rest.edge import Edge
+from api.rest.operation import Incoming, Operation, Reply, Success
+from api.rest.represent import health_json
+
+STORE_ANSWERS_WITHIN_S = 5.0
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Service:
+    """Says whether the daemon lives, whether it can be relied on, and its figures."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    def operations(self) -> tuple[Operation, ...]:
+        return (
+            Operation(
+                id="health",
+                method="GET",
+                path="/healthz",
+                tag="Service",
+                summary="Is the daemon alive?",
+                about="Answers as long as the event loop turns; says nothing of nodes or store.",
+                query=None,
+                handle=self._healthz,
+                successes=(Success(200, "It is.", "Alive"),),
+            ),
+            Operation(
+                id="readiness",
+                method="GET",
+                path="/readyz",
+                tag="Service",
+                summary="Is the daemon ready?",
+                about="Ready means: the store answers and every enabled chain is current.",
+                query=None,
+                handle=self._readyz,
+                successes=(
+                    Success(200, "It is ready.", "Readiness"),
+                    Success(503, "It is not; the reasons are given.", "Readiness"),
+                ),
+            ),
+            Operation(
+                id="metrics",
+                method="GET",
+                path="/metrics",
+                tag="Service",
+                summary="Read the metrics",
+                about="In the text format of Prometheus.",
+                query=None,
+                handle=self._metrics,
+                successes=(Success(200, "The metrics.", "Text", METRICS_TYPE),),
+            ),
+        )
+
+    async def _healthz(self, _incoming: Incoming) -> Reply:
+        return Reply(document={"status": "ok"})
+
+    async def _readyz(self, _incoming: Incoming) -> Reply:
+        reason: str | None = f"the store has not answered within {STORE_ANSWERS_WITHIN_S:g} s"
+        with trio.move_on_after(STORE_ANSWERS_WITHIN_S):
+            reason = await self._edge.store_ready()
+        chains = self._edge.healths()
+        ready = reason is None and all(one.state is ChainState.CURRENT for one in chains)
+        document = {
+            "ready": ready,
+            "store": {"ready": reason is None, "reason": reason},
+            "chains": {one.chain: health_json(one) for one in chains},
+        }
+        return Reply(200 if ready else 503, document)
+
+    async def _metrics(self, _incoming: Incoming) -> Reply:
+        return Reply(content=self._edge.metrics(), media_type=METRICS_TYPE)

@@ -1,0 +1,101 @@
+"""`/v1/users`: users and their watch-only keys."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from actors.core.outcomes import KeyRefused
+from api.errors import answer
+from api.rest import fields
+from api.rest.edge import Edge
+from api.rest.fields import Field, Shape
+from api.rest.operation import Incoming, Operation, Reply, Success
+from api.rest.problems import Fault, Problem
+
+KEY_FAMILIES = ("bitcoin", "evm")
+"""Chains whose keys are extended public keys."""
+
+_XPUB = (
+    "xpub6CUf84eg4Ba1jJ3ePzLSSoeQ1ENzP33zCN4982Xoi1TZ1kfYreZe5ECqLm4RVWQHpuB5gixi3gK1PykXzcwWxW7w6d"
+    "7GWxpsNY7wxNVBHip"
+)
+
+
+class Users:
+    """Registers users and takes their keys."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._invoicing = edge.invoicing
+        self._chains = tuple(
+            chain.id
+            for chain in edge.invoicing.catalogue.chains.values()
+            if chain.family in KEY_FAMILIES
+        )
+
+    def operations(self) -> tuple[Operation, ...]:
+        user_id = Field(
+            "id",
+            fields.uuid,
+            {"type": "string", "format": "uuid"},
+            "An id of your own; without it one is made.",
+        )
+        keys = tuple(
+            Field(
+                chain,
+                fields.text,
+                {"type": "string", "minLength": 1, "maxLength": 200},
+                f"Extended public key for {self._invoicing.catalogue.chains[chain].name}.",
+            )
+            for chain in self._chains
+        )
+        return (
+            Operation(
+                id="registerUser",
+                method="POST",
+                path="/v1/users",
+                tag="Users",
+                summary="Register a user",
+                about="A user is a merchant or tenant with keys of its own. The body may be empty.",
+                handle=self._register,
+                body=Shape((user_id,)),
+                body_required=False,
+                example={"id": "0b4f2f3e-6c1c-4f0e-9b57-3f2a7a1f9d10"},
+                successes=(Success(201, "The user is registered.", "User"),),
+                refusals=("USER_EXISTS",),
+            ),
+            Operation(
+                id="setKeys",
+                method="PUT",
+                path="/v1/users/{user_id}/keys",
+                tag="Users",
+                summary="Set the user's keys",
+                about=(
+                    "One extended public key for each chain, in any version (xpub, ypub, zpub,"
+                    " tpub, …); private keys are refused. All given keys are stored, or none;"
+                    " chains that are not named keep theirs. The same key again changes nothing."
+                    " A new key starts at its own first address, and old invoices keep theirs."
+                ),
+                handle=self._set_keys,
+                body=Shape(keys),
+                example={self._chains[0]: _XPUB} if self._chains else None,
+                successes=(Success(204, "The keys are stored."),),
+                refusals=("NO_SUCH_USER", "INVALID_USER_ID", "KEY_REFUSED", "KEY_IN_USE"),
+            ),
+        )
+
+    async def _register(self, incoming: Incoming) -> Reply:
+        outcome = await self._invoicing.register_user(incoming.body.get("id"))
+        if not isinstance(outcome, UUID):
+            raise Problem(answer(outcome))
+        return Reply(201, {"id": str(outcome)})
+
+    async def _set_keys(self, incoming: Incoming) -> Reply:
+        given = [(chain, incoming.body[chain]) for chain in self._chains if chain in incoming.body]
+        refusal = await self._invoicing.set_keys(incoming.ids["user_id"], given)
+        if refusal is None:
+            return Reply(204)
+        told = answer(refusal)
+        faults: tuple[Fault, ...] = ()
+        if isinstance(refusal, KeyRefused):
+            faults = (Fault(told.detail, pointer=f"#/{refusal.chain}"),)
+        raise Problem(told, faults)

@@ -1,0 +1,316 @@
+"""A tiny honest chain with one node: `actors.ports.ChainSource`, and the verbs that move its world.
+
+The world (blocks, mempool) is the truth, and every answer is read from it at that moment. What the
+node pushes is up to the test: `muted` swallows news, `fail_with` makes every answer an error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+
+import trio
+
+from actors.core.chain_events import ChainTx, OutPoint, Output
+from actors.core.chain_view import BlockRef
+from actors.core.watch_index import WatchIndex
+from actors.ports import (
+    Heartbeat,
+    MempoolSnapshot,
+    MempoolStale,
+    NodeStatus,
+    Signal,
+    TipMoved,
+    TransientError,
+    TxArrived,
+    TxLeft,
+    WallClock,
+)
+
+NEWS = 10_000
+"""News that a test may let wait; more is a mistake of the test."""
+
+
+@dataclass(frozen=True)
+class FakeTx:
+    """A transaction: the coins it spends, and what it pays to whom."""
+
+    txid: bytes
+    spends: tuple[bytes, ...]
+    outputs: tuple[Output, ...]
+    first_seen_s: int | None = None
+
+
+class FakeChain:
+    """One simulated chain. World verbs are synchronous; the node's answers are checkpoints."""
+
+    def __init__(
+        self,
+        chain: str = "btc",
+        *,
+        clock: WallClock,
+        asset: str = "BTC",
+        network: str = "regtest",
+        height: int = 100,
+        heartbeat_s: float = 1.0,
+    ) -> None:
+        self._chain = chain
+        self._clock = clock
+        self._asset = asset
+        self._made = 0
+        self._news: trio.MemorySendChannel[Signal] | None = None
+        self._index: WatchIndex | None = None
+        self.blocks: list[tuple[BlockRef, tuple[FakeTx, ...]]] = []
+        self.mempool: dict[bytes, FakeTx] = {}
+        self.network = network
+        self.heartbeat_s = heartbeat_s
+        self.syncing = False
+        self.pruned_below: int | None = None
+        self.muted = False
+        self.fail_with: Exception | None = None
+        self.connections = 0
+        for _ in range(height + 1):
+            self._add_block(())
+
+    # --- the world --------------------------------------------------------------------------------
+
+    @property
+    def height(self) -> int:
+        return self.blocks[-1][0].height
+
+    def pay(
+        self,
+        destination: bytes,
+        *amounts_base: int,
+        replaces: FakeTx | None = None,
+        asset: str | None = None,
+    ) -> FakeTx:
+        """Broadcast one transaction with an output per amount; `replaces` spends the same coins."""
+        tx = self.make(destination, *amounts_base, replaces=replaces, asset=asset)
+        self.broadcast(tx)
+        return tx
+
+    def pay_many(self, *payments: tuple[bytes, int]) -> FakeTx:
+        """Broadcast one transaction that pays several destinations: a batch payout."""
+        txid, coin = self._id("tx"), self._id("coin")
+        outputs = tuple(
+            Output(OutPoint(txid, number), destination, amount_base, self._asset)
+            for number, (destination, amount_base) in enumerate(payments)
+        )
+        tx = FakeTx(txid, (coin,), outputs, self._now_s())
+        self.broadcast(tx)
+        return tx
+
+    def make(
+        self,
+        destination: bytes,
+        *amounts_base: int,
+        replaces: FakeTx | None = None,
+        asset: str | None = None,
+    ) -> FakeTx:
+        """A transaction that nobody has heard of yet."""
+        txid = self._id("tx")
+        spends = replaces.spends if replaces else (self._id("coin"),)
+        outputs = tuple(
+            Output(OutPoint(txid, number), destination, amount_base, asset or self._asset)
+            for number, amount_base in enumerate(amounts_base)
+        )
+        return FakeTx(txid, spends, outputs, self._now_s())
+
+    def broadcast(self, tx: FakeTx) -> None:
+        """Put a transaction into the mempool, in place of those that spend the same coins."""
+        self._drop_conflicts(tx, told=True)
+        self.mempool[tx.txid] = tx
+        if self._index is not None and (ours := _ours(tx, self._index)) is not None:
+            self.push(TxArrived(ours, trio.current_time()))
+
+    def steal(self, tx: FakeTx) -> FakeTx:
+        """A transaction that spends the same coins to somebody else; not broadcast."""
+        return FakeTx(self._id("tx"), tx.spends, (), self._now_s())
+
+    def evict(self, tx: FakeTx) -> None:
+        """The node forgets an unconfirmed transaction."""
+        del self.mempool[tx.txid]
+        self.push(TxLeft(tx.txid))
+
+    def mine(self, *txs: FakeTx, count: int = 1) -> BlockRef:
+        """Mine `count` blocks; the first has `txs`, or the whole mempool when none are named."""
+        self._add_block(txs or tuple(self.mempool.values()))
+        for _ in range(count - 1):
+            self._add_block(())
+        self.push(TipMoved())
+        return self.blocks[-1][0]
+
+    def mine_empty(self, count: int = 1) -> BlockRef:
+        """Mine blocks without a transaction, whatever waits."""
+        for _ in range(count):
+            self._add_block(())
+        self.push(TipMoved())
+        return self.blocks[-1][0]
+
+    def reorg(self, depth: int, *, take: Sequence[FakeTx] = (), count: int | None = None) -> None:
+        """Replace the newest `depth` blocks by `count` others (one more than depth by default).
+
+        The first has the transactions in `take`; what else was in the old blocks is unconfirmed
+        again, unless something taken spends the same coins.
+        """
+        freed = [tx for _, txs in self.blocks[-depth:] for tx in txs]
+        del self.blocks[-depth:]
+        for tx in freed:
+            self.mempool.setdefault(tx.txid, tx)
+        self._add_block(tuple(take))
+        for _ in range((depth + 1 if count is None else count) - 1):
+            self._add_block(())
+        self.push(TipMoved())
+
+    def push(self, signal: Signal) -> None:
+        """Have the node say something, if it is connected and not muted."""
+        if self._news is not None and not self.muted:
+            self._news.send_nowait(signal)
+
+    def beat(self) -> None:
+        """Say now that all is told, without waiting for the next regular heartbeat."""
+        self.push(Heartbeat(trio.current_time()))
+
+    def lose_push(self, reason: str = "gap in the sequence numbers") -> None:
+        self.push(MempoolStale(reason))
+
+    def disconnect(self) -> None:
+        """Break the node's connection; the watcher will have to come again."""
+        if self._news is not None:
+            self._news.close()
+            self._news = None
+
+    # --- ChainSource ------------------------------------------------------------------------------
+
+    @property
+    def chain(self) -> str:
+        return self._chain
+
+    async def status(self) -> NodeStatus:
+        await self._answer()
+        tip = self.blocks[-1][0]
+        return NodeStatus(
+            software="/FakeNode:1.0/",
+            network=self.network,
+            genesis=self.blocks[0][0].hash,
+            tip=tip,
+            headers_height=tip.height,
+            syncing=self.syncing,
+            pruned_below=self.pruned_below,
+            push="channel",
+        )
+
+    async def tip(self) -> BlockRef:
+        await self._answer()
+        return self.blocks[-1][0]
+
+    async def block_at(self, height: int) -> BlockRef | None:
+        await self._answer()
+        return self.blocks[height][0] if 0 <= height < len(self.blocks) else None
+
+    async def window(self, tip: BlockRef, count: int) -> tuple[BlockRef, ...]:
+        await self._answer()
+        if tip.height >= len(self.blocks) or self.blocks[tip.height][0] != tip:
+            raise TransientError(f"block {tip.hash.hex()} is not on the active chain any more")
+        first = max(0, tip.height + 1 - count)
+        return tuple(block for block, _ in self.blocks[first : tip.height + 1])
+
+    async def read_blocks(
+        self, heights: range, index: WatchIndex
+    ) -> AsyncIterator[tuple[BlockRef, tuple[ChainTx, ...]]]:
+        for height in heights:
+            await self._answer()
+            if height >= len(self.blocks):
+                return
+            block, txs = self.blocks[height]
+            yield block, _all_ours(txs, index)
+
+    async def read_mempool(self, index: WatchIndex) -> MempoolSnapshot:
+        await self._answer()
+        return MempoolSnapshot(frozenset(self.mempool), _all_ours(self.mempool.values(), index))
+
+    @asynccontextmanager
+    async def signals(self, index: WatchIndex) -> AsyncIterator[AsyncIterator[Signal]]:
+        await self._answer()
+        send, receive = trio.open_memory_channel[Signal](NEWS)
+        self._news, self._index = send, index
+        self.connections += 1
+        try:
+            with receive:
+                yield _Signals(self, receive)
+        finally:
+            send.close()
+            if self._news is send:
+                self._news = self._index = None
+
+    async def aclose(self) -> None:
+        self.disconnect()
+        await trio.lowlevel.checkpoint()
+
+    # --- inside -----------------------------------------------------------------------------------
+
+    async def _answer(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.fail_with is not None:
+            raise self.fail_with
+
+    def _add_block(self, txs: tuple[FakeTx, ...]) -> None:
+        height = len(self.blocks)
+        parent = self.blocks[-1][0].hash if self.blocks else bytes(32)
+        self.blocks.append((BlockRef(height, self._id("block"), parent, self._now_s()), txs))
+        for tx in txs:
+            self.mempool.pop(tx.txid, None)
+            self._drop_conflicts(tx, told=False)
+
+    def _drop_conflicts(self, tx: FakeTx, *, told: bool) -> None:
+        for other in [one for one in self.mempool.values() if set(one.spends) & set(tx.spends)]:
+            if other.txid != tx.txid:
+                del self.mempool[other.txid]
+                if told:
+                    self.push(TxLeft(other.txid))
+
+    def _id(self, what: str) -> bytes:
+        self._made += 1
+        return sha256(f"{self._chain} {what} {self._made}".encode()).digest()
+
+    def _now_s(self) -> int:
+        return self._clock.now_ms() // 1000
+
+
+class _Signals:
+    """The node's news in order, with a heartbeat when there are none."""
+
+    def __init__(self, chain: FakeChain, receive: trio.MemoryReceiveChannel[Signal]) -> None:
+        self._chain = chain
+        self._receive = receive
+
+    def __aiter__(self) -> _Signals:
+        return self
+
+    async def __anext__(self) -> Signal:
+        while True:
+            with trio.move_on_after(self._chain.heartbeat_s or math.inf):
+                try:
+                    return await self._receive.receive()
+                except trio.EndOfChannel:
+                    raise TransientError("the fake node's connection broke") from None
+            if self._chain.fail_with is not None:
+                raise self._chain.fail_with
+            if not self._chain.muted:
+                return Heartbeat(trio.current_time())
+
+
+def _ours(tx: FakeTx, index: WatchIndex) -> ChainTx | None:
+    """What a driver would say of the transaction; None when it does not concern us."""
+    outputs = tuple(out for out in tx.outputs if out.destination in index.destinations)
+    if not outputs and not index.conflicting(tx.txid, tx.spends):
+        return None
+    return ChainTx(tx.txid, outputs, tx.spends, tx.first_seen_s)
+
+
+def _all_ours(txs: Iterable[FakeTx], index: WatchIndex) -> tuple[ChainTx, ...]:
+    return tuple(ours for tx in txs if (ours := _ours(tx, index)) is not None)

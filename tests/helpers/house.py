@@ -1,0 +1,182 @@
+"""The house without its doors: store, hub, chains and the service above, on simulated chains."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from uuid import UUID
+
+import trio
+import trio.testing
+
+from actors.chain_supervisor import ChainSupervisor
+from actors.chain_watcher import WatchPolicy
+from actors.core.assets import Asset, Catalogue, Chain
+from actors.core.invoice import Invoice
+from actors.event_hub import EventHub
+from actors.invoicing import Invoicing, NewInvoice
+from actors.ports import Committed, Store, WallClock
+from api.rest.edge import Edge, HttpLimits
+from daemon.keys import Deriver
+from daemon.store import MemoryStore
+from tests.helpers.fake_chain import FakeChain
+from tests.helpers.recording_log import RecordingLog
+from tests.helpers.virtual_clock import VirtualClock
+
+CATALOGUE = Catalogue(
+    chains=(
+        Chain("btc", "Bitcoin", "bitcoin", "BTC", 600, 2),
+        Chain("ltc", "Litecoin", "bitcoin", "LTC", 150, 6),
+        Chain("eth", "Ethereum", "evm", "ETH", 12, 12),
+        Chain("bnb", "BNB Smart Chain", "evm", "BNB", 0.45, 15),
+    ),
+    assets=(
+        Asset("BTC", "btc", "BTC", "Bitcoin", 8),
+        Asset("LTC", "ltc", "LTC", "Litecoin", 8),
+        Asset("ETH", "eth", "ETH", "Ether", 18),
+        Asset("BNB", "bnb", "BNB", "BNB", 18),
+        Asset("HOUSE_TOKEN", "eth", "HOUSE", "A token of our own", 6, bytes(20)),
+    ),
+)
+BTC_KEY = (
+    "tpubDCUURn3yPT4P3SkrUq9rG1RyJK6BGhmrovvSAF61LHLCZhNUMRw7FANPmhGuDWXo3GMkc6C4ZFGBuPMrovjdnXhtJf"
+    "QE3uK3s6QzFuiQaz9"
+)
+LTC_KEY = (
+    "zpub6o5L7tQbC4zavTL1Lzq1eg5qev4WQMXNWMGoruoHSX8YRss8V4U1k4UUae8abXpVxNh9eBHTLBGBjvuCSRtfVtAmf4"
+    "LRBtsNxQX4gpj56Dc"
+)
+EVM_KEY = (
+    "xpub6CUf84eg4Ba1jJ3ePzLSSoeQ1ENzP33zCN4982Xoi1TZ1kfYreZe5ECqLm4RVWQHpuB5gixi3gK1PykXzcwWxW7w6d"
+    "7GWxpsNY7wxNVBHip"
+)
+
+
+@dataclass
+class House:
+    """A running house; the chains are moved by the test."""
+
+    store: Store
+    hub: EventHub
+    clock: WallClock
+    log: RecordingLog
+    invoicing: Invoicing
+    chains: Mapping[str, FakeChain]
+    supervisors: Mapping[str, ChainSupervisor]
+
+    @property
+    def btc(self) -> FakeChain:
+        return self.chains["btc"]
+
+    async def told(self) -> None:
+        """Let everything that the chains have said so far become durable and published."""
+        for chain in self.chains.values():
+            chain.beat()
+        await trio.testing.wait_all_tasks_blocked()
+
+    async def user(self, **keys: str) -> UUID:
+        """A registered user with these keys, BTC's and LTC's without any."""
+        user_id = await self.invoicing.register_user()
+        assert isinstance(user_id, UUID)
+        given = keys or {"btc": BTC_KEY, "ltc": LTC_KEY}
+        assert await self.invoicing.set_keys(user_id, list(given.items())) is None
+        return user_id
+
+    async def invoice(
+        self,
+        user_id: UUID,
+        amount_base: int = 1_500_000,
+        *,
+        asset: str = "BTC",
+        ttl_s: int = 3600,
+        confirmations: int | None = 1,
+    ) -> Invoice:
+        outcome = await self.invoicing.create_invoice(
+            NewInvoice(user_id, asset, amount_base, ttl_s * 1000, confirmations)
+        )
+        assert isinstance(outcome, Invoice), outcome
+        return outcome
+
+    async def state(self, invoice: Invoice) -> Invoice:
+        """The invoice as it is stored now."""
+        row = await self.store.invoice(invoice.terms.invoice_id)
+        assert row is not None
+        return row.invoice
+
+    async def paid(self, invoice: Invoice, amount_base: int | None = None) -> Invoice:
+        """The invoice after a payment entered the mempool."""
+        wanted = invoice.terms.required_base if amount_base is None else amount_base
+        self.chains[invoice.terms.chain].pay(invoice.terms.destination, wanted)
+        await self.told()
+        return await self.state(invoice)
+
+    async def mined(self, invoice: Invoice, count: int = 1) -> Invoice:
+        """The invoice after blocks with all that waited."""
+        self.chains[invoice.terms.chain].mine(count=count)
+        await self.told()
+        return await self.state(invoice)
+
+    def edge(self, *, limits: HttpLimits | None = None) -> Edge:
+        """What the REST API would be given."""
+
+        async def store_ready() -> str | None:
+            await trio.lowlevel.checkpoint()
+            return None
+
+        return Edge(
+            invoicing=self.invoicing,
+            hub=self.hub,
+            clock=self.clock,
+            log=self.log,
+            metrics=lambda: b"tallyd_up 1\n",
+            store_ready=store_ready,
+            version="0.0.0",
+            limits=limits or HttpLimits(),
+        )
+
+
+@asynccontextmanager
+async def open_house(
+    *,
+    chains: tuple[str, ...] = ("btc", "ltc"),
+    store: Store | None = None,
+    policy: WatchPolicy | None = None,
+) -> AsyncIterator[House]:
+    """Run the house for the length of a block, every chain current at its beginning.
+
+    A `store` of one's own must publish to nobody: the house has a memory store that it listens to.
+    """
+    log = RecordingLog()
+    clock = VirtualClock()
+    hub = EventHub(log=log)
+
+    def publish(batch: tuple[Committed, ...]) -> None:
+        hub.publish(batch)
+
+    kept: Store = MemoryStore(publish) if store is None else store
+    fakes = {
+        chain: FakeChain(chain, clock=clock, asset=CATALOGUE.chains[chain].coin) for chain in chains
+    }
+    supervisors = {
+        chain: ChainSupervisor(
+            CATALOGUE.chains[chain],
+            fake,
+            kept,
+            clock=clock,
+            log=log,
+            policy=policy or WatchPolicy(),
+        )
+        for chain, fake in fakes.items()
+    }
+    invoicing = Invoicing(
+        store=kept, deriver=Deriver(), catalogue=CATALOGUE, chains=supervisors, clock=clock
+    )
+    house = House(kept, hub, clock, log, invoicing, fakes, supervisors)
+    async with trio.open_nursery() as nursery:
+        for supervisor in supervisors.values():
+            await nursery.start(supervisor.run)
+        await trio.testing.wait_all_tasks_blocked()
+        await house.told()
+        yield house
+        nursery.cancel_scope.cancel()
