@@ -19,11 +19,21 @@ class WatchIndex:
     cost of scanning. Only the chain's router writes.
     """
 
-    __slots__ = ("_payees", "_spends", "by_height", "conflicts", "destinations", "unconfirmed")
+    __slots__ = (
+        "_payees",
+        "_spends",
+        "by_height",
+        "conflicts",
+        "destinations",
+        "sizes",
+        "unconfirmed",
+    )
 
     def __init__(self) -> None:
         self.destinations: dict[bytes, UUID] = {}
         """scriptPubKey or address bytes → the one invoice that owns it, for ever."""
+        self.sizes: set[int] = set()
+        """Lengths of all destinations: what has another length needs no look-up."""
         self.conflicts: dict[bytes, bytes] = {}
         """Conflict key (see ChainTx.spends) → txid of the watched transaction that holds it.
 
@@ -40,6 +50,7 @@ class WatchIndex:
     def watch(self, destination: bytes, invoice_id: UUID) -> None:
         """Watch `destination` for ever. An address belongs to one invoice only: asserted."""
         owner = self.destinations.setdefault(destination, invoice_id)
+        self.sizes.add(len(destination))
         assert owner == invoice_id, f"address reused: {destination.hex()} of invoice {owner}"
 
     def update(self, before: Invoice | None, after: Invoice) -> None:

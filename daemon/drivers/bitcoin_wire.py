@@ -11,7 +11,7 @@ concern us are then parsed in full and hashed.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -37,9 +37,9 @@ class Layout:
     starts: list[int]
     """Offset of each transaction."""
     firsts: list[int]
-    """Index into `scripts` of each transaction's first output."""
+    """Index into `scripts` of each transaction's first one."""
     scripts: list[bytes]
-    """Every output's scriptPubKey."""
+    """The scriptPubKey of every output that has one of the sizes asked for."""
     spent: list[bytes] | None
     """Every input's outpoint as serialised (36 bytes), when asked for."""
     spent_firsts: list[int]
@@ -79,7 +79,7 @@ def match_block(raw: bytes, index: WatchIndex, asset: str) -> tuple[ChainTx, ...
     A coinbase that pays a watched destination is reported like any payment: the money is real, but
     it cannot be spent for 100 blocks, so who mines to an invoice should ask for as many.
     """
-    layout = parse_block(raw, with_inputs=bool(index.conflicts))
+    layout = parse_block(raw, index.sizes, with_inputs=bool(index.conflicts))
     return match_layout(raw, layout, index, asset)
 
 
@@ -112,14 +112,17 @@ def match_tx(tx: ParsedTx, index: WatchIndex, asset: str) -> ChainTx | None:
     return None
 
 
-def parse_block(raw: bytes, *, with_inputs: bool) -> Layout:
-    """Walk the whole block once, checking every length. Raises WireError."""
+def parse_block(raw: bytes, sizes: Container[int], *, with_inputs: bool) -> Layout:
+    """Walk the whole block once, checking every length. Raises WireError.
+
+    Only scripts of the given `sizes` are kept.
+    """
     if len(raw) <= HEADER_BYTES:
         raise WireError(f"a block has more than {HEADER_BYTES} bytes, not {len(raw)}")
     layout = Layout([], [], [], [] if with_inputs else None, [])
     try:
         count, pos = _count(raw, HEADER_BYTES)
-        end = _walk(raw, pos, count, layout)
+        end = _walk(raw, pos, count, sizes, layout)
     except IndexError:
         raise WireError(f"the block of {len(raw)} bytes ends within a transaction") from None
     if not layout.starts:
@@ -133,7 +136,7 @@ def parse_block(raw: bytes, *, with_inputs: bool) -> Layout:
     return layout
 
 
-def _walk(raw: bytes, pos: int, count: int, layout: Layout) -> int:  # noqa: C901, PLR0912, PLR0915 - hot loop: calls double its time
+def _walk(raw: bytes, pos: int, count: int, sizes: Container[int], layout: Layout) -> int:  # noqa: C901, PLR0912, PLR0915 - hot loop: calls double its time
     start, first, script = layout.starts.append, layout.firsts.append, layout.scripts.append
     spend_first = layout.spent_firsts.append
     scripts, spent = layout.scripts, layout.spent
@@ -172,9 +175,9 @@ def _walk(raw: bytes, pos: int, count: int, layout: Layout) -> int:  # noqa: C90
             pos += 9
             if size >= 0xFD:
                 size, pos = _count(raw, pos - 1)
-            end = pos + size
-            script(raw[pos:end])
-            pos = end
+            if size in sizes:
+                script(raw[pos : pos + size])
+            pos += size
         if flags & _WITNESS:
             for _ in range(inputs):
                 items = raw[pos]
