@@ -196,6 +196,14 @@ class CalmMachine(InvoiceMachine):
                 assert feed.confirmed_base(self.world) >= invoice.needed_base, feed.style
                 assert not invoice.reversed, feed.style
 
+    @invariant()
+    def what_expired_was_not_covered_in_time(self):
+        for feed in getattr(self, "feeds", ()):
+            invoice = feed.story.invoice
+            if invoice.state is State.EXPIRED:
+                credited_base = sum(tx.counts_base for tx in feed.credited())
+                assert credited_base < invoice.needed_base, feed.style
+
     def teardown(self) -> None:
         if hasattr(self, "feeds"):
             self.rest()
