@@ -72,8 +72,16 @@ class Running:
         """Run the work with a grpclib client on an asyncio loop in a thread of its own."""
 
         async def run() -> Any:
-            async with Channel("127.0.0.1", self.port, ssl=ssl) as channel:
+            channel = Channel("127.0.0.1", self.port, ssl=ssl)
+            try:
                 return await work(channel)
+            finally:
+                # close() leaves a TLS goodbye to a loop that asyncio.run is about to close.
+                if channel._protocol is not None:
+                    channel._protocol.connection._transport.abort()
+                channel.close()
+                for _ in range(3):
+                    await asyncio.sleep(0)
 
         return await trio.to_thread.run_sync(lambda: asyncio.run(run()))
 
