@@ -7,7 +7,7 @@ retried with backoff, and goes on where its view stands. No other chain is touch
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from uuid import UUID
 
@@ -135,6 +135,10 @@ class ChainSupervisor:
     def network(self) -> str | None:
         """The network that addresses are made for; None until a node has ever answered."""
         return self._cursor.network if self._cursor else None
+
+    def use_confirmations(self, confirmations: int) -> None:
+        """Change the number required of invoices that name none (SIGHUP)."""
+        self.chain = replace(self.chain, confirmations=confirmations)
 
     async def create(self, terms: Terms) -> Invoice:
         """Watch the terms' address, then record the invoice (see InvoiceActors.create)."""

@@ -31,7 +31,7 @@ _OWN_KEYS = ("time", "level", "logger", "event")
 _MAX_TEXT = 4096
 _MAX_TRACEBACK = 16 * 1024
 # Noisy by nature: what these say below warning is of use to their own developers only.
-_QUIET = ("httpx", "httpcore", "hpack", "h2", "hypercorn.access", "sqlalchemy", "asyncio")
+_QUIET = ("alembic", "hpack", "hypercorn", "sqlalchemy")
 
 
 class Logger(Protocol):

@@ -105,6 +105,11 @@ class DatabaseConfig:
         return self.url.reveal().startswith("sqlite:")
 
     @property
+    def sqlite_file(self) -> Path | None:
+        """The database's file; None on PostgreSQL."""
+        return Path(self.url.reveal().removeprefix("sqlite:///")) if self.is_sqlite else None
+
+    @property
     def display(self) -> str:
         """The URL without user, password and query, for logs and for people."""
         return display_url(self.url.reveal())

@@ -143,14 +143,14 @@ def test_an_exception_is_one_line(lines):
 
 def test_standard_library_loggers_take_the_same_way(lines):
     lines(level="info")
-    logging.getLogger("alembic.runtime").info("to %s", "head")
-    logging.getLogger("httpx").info("GET http://u:p@h")
+    logging.getLogger("bip_utils").info("to %s", "head")
+    logging.getLogger("hypercorn.access").info("GET http://u:p@h")
     logging.getLogger("sqlalchemy.engine").error("password='x y'")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("careful", stacklevel=1)
     alembic, sql, warning = lines()
-    assert 'level=info logger=alembic.runtime event="to head"' in alembic
+    assert 'level=info logger=bip_utils event="to head"' in alembic
     assert 'event="password=***"' in sql
     assert "logger=py.warnings" in warning
     configure(stream=io.StringIO(), environ={})

@@ -1,0 +1,135 @@
+"""The composition root: follow the nurseries and you follow a payment.
+
+node ──▶ driver ──▶ chain watcher ──▶ router ──▶ invoice actor ──▶ event log ──▶ event hub ──▶ API
+
+The store opens first and closes last; the chains stand on it; the APIs stand on both. Stopping goes
+the other way: first nobody may ask any more, then nobody looks at chains, then the log is closed.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import trio
+
+from actors.chain_supervisor import ChainSupervisor
+from actors.chain_watcher import WatchPolicy
+from actors.event_hub import EventHub
+from actors.invoicing import Invoicing
+from daemon.catalogue import load_catalogue
+from daemon.clock import SystemClock
+from daemon.config import Config
+from daemon.house import House
+from daemon.keys import Deriver
+from daemon.logging import LogOutput, get_logger
+from daemon.metrics import Metrics
+from daemon.reload import Reload
+from daemon.sdnotify import Notifier, watchdog
+from daemon.servers import Servers
+from daemon.sources import open_source
+from daemon.store import open_store
+
+STATUS_EVERY_S = 5.0
+API_GRACE_S = 5.0
+"""Of the ten seconds that a stop may take, what streams and requests are given to end."""
+
+_log = get_logger("daemon")
+
+
+async def run(
+    config: Config,
+    *,
+    notifier: Notifier,
+    output: LogOutput,
+    reread: Callable[[], Config],
+    task_status: trio.TaskStatus[Servers] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run until SIGTERM or SIGINT; SIGHUP reads the configuration again and re-opens the log.
+
+    `started` means: the store is open, every known address is watched for, both APIs listen.
+    Raises PersistentError or TransientError if the store or a listener cannot be had.
+    """
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with _house(config) as house, Servers(config, house).serving() as servers:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_tell_systemd, house, notifier)
+                nursery.start_soon(lambda: watchdog(notifier, healthy=lambda: True))
+                house.metrics.watch(
+                    chains=house.chains,
+                    store=house.store.statistics,
+                    hub=house.hub.statistics,
+                    grpc=servers.grpc.statistics,
+                    clock=SystemClock(),
+                )
+                notifier.ready(house.status())
+                _log.info("ready", grpc=servers.grpc_address, http=servers.http_address)
+                task_status.started(servers)
+                reload = Reload(config, house, servers, output, reread)
+                async for received in signals:
+                    if received != signal.SIGHUP:
+                        break
+                    notifier.reloading()
+                    reload.apply()
+                    notifier.ready(house.status())
+                notifier.stopping("stopping")
+                _log.info("stopping", signal=signal.Signals(received).name)
+                nursery.cancel_scope.cancel()
+            await servers.stop(grace_s=API_GRACE_S)
+    _log.info("stopped")
+
+
+@asynccontextmanager
+async def _house(config: Config) -> AsyncIterator[House]:
+    """Store, hub, chains and the service above them, each standing on the one before."""
+    clock, metrics, hub = SystemClock(), Metrics(), EventHub(log=get_logger("hub"))
+    catalogue = load_catalogue(config.assets.file)
+    async with (
+        open_store(config.database.url.reveal(), on_commit=hub.publish) as store,
+        trio.open_nursery() as nursery,
+    ):
+        sources = {
+            coin.coin: open_source(
+                catalogue.chains[coin.coin], coin, log=get_logger(f"driver.{coin.coin}")
+            )
+            for coin in config.coins.values()
+        }
+        chains = {
+            coin.coin: ChainSupervisor(
+                replace(catalogue.chains[coin.coin], confirmations=coin.confirmations),
+                sources[coin.coin],
+                store,
+                clock=clock,
+                log=get_logger(f"chain.{coin.coin}"),
+                policy=WatchPolicy(
+                    reorg_limit=coin.reorg_limit, settled_watch_depth=coin.settled_watch_depth
+                ),
+                on_push=metrics.push_to_stream.observe,
+            )
+            for coin in config.coins.values()
+        }
+        for supervisor in chains.values():
+            await nursery.start(supervisor.run)
+        # What was loaded stays: keep the garbage collector from walking it again and again.
+        gc.collect()
+        gc.freeze()
+        invoicing = Invoicing(
+            store=store, deriver=Deriver(), catalogue=catalogue, chains=chains, clock=clock
+        )
+        try:
+            yield House(store, hub, chains, sources, invoicing, metrics)
+        finally:
+            nursery.cancel_scope.cancel()
+            for source in sources.values():
+                with trio.CancelScope(shield=True):
+                    await source.aclose()
+
+
+async def _tell_systemd(house: House, notifier: Notifier) -> None:
+    """Keep the line in `systemctl status` true."""
+    while True:
+        await trio.sleep(STATUS_EVERY_S)
+        notifier.status(house.status())

@@ -1,0 +1,36 @@
+"""The running parts below the APIs, for those who stand on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from actors.chain_supervisor import ChainState, ChainSupervisor
+from actors.event_hub import EventHub
+from actors.invoicing import Invoicing
+from actors.ports import Store
+from daemon.metrics import Metrics
+from daemon.sources import Source
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """Store, hub, chains, and the service above them."""
+
+    store: Store
+    hub: EventHub
+    chains: Mapping[str, ChainSupervisor]
+    sources: Mapping[str, Source]
+    invoicing: Invoicing
+    metrics: Metrics
+
+    def status(self) -> str:
+        """One line for `systemctl status`: each chain's height, and how many invoices are open."""
+        parts = []
+        for chain, supervisor in self.chains.items():
+            health = supervisor.health()
+            where = health.tip.height if health.tip else "-"
+            state = "" if health.state is ChainState.CURRENT else f" ({health.state.value})"
+            parts.append(f"{chain} {where}{state}")
+        open_invoices = sum(one.statistics().actors.open for one in self.chains.values())
+        return f"{', '.join(parts) or 'no chain enabled'}; {open_invoices} open invoices"
