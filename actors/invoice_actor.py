@@ -31,6 +31,8 @@ from actors.ports import (
 
 ATTEMPTS = 3
 """How often mail that makes an actor crash is tried before the invoice is set aside."""
+CONFLICTS = 10
+"""How often in a row an append may find that somebody else was faster: more is a bug."""
 RETRY_S = (0.05, 0.2, 1.0, 5.0)
 """Delays between attempts to append while the store cannot write; the last one repeats."""
 
@@ -251,7 +253,7 @@ class InvoiceActors:
         )
 
     async def _handle(self, actor: InvoiceActor, inputs: Sequence[Input]) -> None:
-        while True:
+        for _ in range(CONFLICTS):
             before = actor.invoice
             if before is None:
                 self._log.warning(
@@ -268,6 +270,7 @@ class InvoiceActors:
             # Only an append whose outcome we never learnt can have overtaken us: read it and redo.
             self._forget_state(actor)
             await self._load(actor)
+        raise AssertionError(f"the store refuses version after version, {CONFLICTS} times")
 
     async def _append(
         self, before: Invoice, steps: tuple[Step, ...]
