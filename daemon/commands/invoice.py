@@ -90,12 +90,16 @@ def lines(
     yield "History"
     for entry in history:
         detail = " ".join(
-            f"{name}={value}"
+            f"{name}={_plain(value)}"
             for name, value in event_to_json(entry.event).items()
             if name not in _NOT_DETAIL
         )
         event = entry.event
         yield f"  {entry.seq:>6}  {utc(event.at_ms)}  {event.kind:<24} {detail}".rstrip()
+
+
+def _plain(value: object) -> object:
+    return ":".join(str(part) for part in value) if isinstance(value, list) else value
 
 
 def _flags(invoice: Invoice) -> str:
