@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import URL, Connection, Engine, NullPool, QueuePool, create_engine, event, text
+from sqlalchemy.exc import DBAPIError
 
 from actors.ports import PersistentError
 from daemon.store.bulk import Bulk, PostgresBulk, SqliteBulk
@@ -19,6 +20,7 @@ READERS = 4
 """Connections for reading, each used from a worker thread."""
 
 _ADVISORY_LOCK = 0x74616C6C7964  # "tallyd"
+_LOCK_NOT_AVAILABLE = "55P03"
 _CONNECT_TIMEOUT_S = 5
 
 
@@ -138,19 +140,20 @@ class PostgresDatabase:
         return connection
 
     def _take(self, connection: Connection) -> None:
-        # Session-wide, so it ends with the connection, and a session that lost its client but is
-        # still committing keeps us out until it is done.
-        taken = connection.scalar(
-            text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_LOCK}
-        )
-        if not taken:
+        connection.execute(text(f"SET lock_timeout = {self._lock_timeout_ms}"))
+        try:
+            # Session-wide, so it ends with the connection. We wait a little for it: the session of
+            # a daemon that was killed, or our own whose connection broke, may be committing still.
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
             raise InUseError(
                 f"database.url ({display(self.url)}) is in use by another tallyd; stop it, or give"
                 " this one a database of its own"
-            )
+            ) from error
         if connection.scalar(text("SHOW synchronous_commit")) == "off":
             connection.execute(text("SET synchronous_commit = on"))
-        connection.execute(text(f"SET lock_timeout = {self._lock_timeout_ms}"))
         connection.commit()
 
     def close(self) -> None:

@@ -38,6 +38,8 @@ async def open_store(
     `migrations=False` anything but the newest schema is refused. Leaving the block writes what is
     queued, answers everybody who waits and ends the writer's thread, cancelled or not.
 
+    Should the listener fail, which it must not, the block is cancelled and the failure raised here.
+
     Raises PersistentError or TransientError, naming `database.url`: it is in use by another daemon,
     newer than this version, half migrated, not ours, damaged, unreachable.
     """
@@ -47,10 +49,13 @@ async def open_store(
     writer = Writer(database, on_commit, retry_s=retry_s)
     writer.start(connection, last_seq)
     try:
-        yield SqlStore(database, writer)
+        with writer.broken:
+            yield SqlStore(database, writer)
     finally:
         await writer.aclose()
         database.close()
+    if writer.listener_error is not None:
+        raise writer.listener_error
 
 
 @asynccontextmanager

@@ -71,6 +71,9 @@ class Writer:
         self._last_commit_s = 0.0
         self._session = _Session(database, retry_s=retry_s, late=partial(self._hop, ()))
         self._token: trio.lowlevel.TrioToken | None = None
+        self.broken = trio.CancelScope()
+        """To be put around everything that uses the store: cancelled when the listener fails."""
+        self.listener_error: Exception | None = None
         # A daemon thread: it must not keep a program alive that crashed before `aclose`.
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
 
@@ -186,14 +189,21 @@ class Writer:
         self._commits += 1
         self._events += len(facts)
         self._last_commit_s = written.took_s
+        if facts:
+            self._published_seq = facts[-1].seq
+            self._tell(facts)
+        for request in written.batch:
+            _answer(request, answers[request])
+        self._make_room(count)
+
+    def _tell(self, facts: Sequence[Committed]) -> None:
+        if self.listener_error is not None:
+            return  # what it missed must not be followed by what came later
         try:
-            if facts:
-                self._published_seq = facts[-1].seq
-                self._on_commit(facts)
-        finally:
-            for request in written.batch:
-                _answer(request, answers[request])
-            self._make_room(count)
+            self._on_commit(facts)
+        except Exception as error:  # noqa: BLE001 - a boundary: raised where the store was opened
+            self.listener_error = error
+            self.broken.cancel()
 
     def _fail(self, batch: Sequence[Request], error: Exception) -> None:
         for request in batch:

@@ -1,0 +1,75 @@
+"""`kill -9` at any instant: what was acknowledged is there, once, and no cursor runs ahead."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from actors.core.invoice import fold
+from actors.ports import LogEntry
+from daemon.store import open_store
+from tests.helpers.ledger import creation
+from tests.helpers.store_child import CALLERS
+from tests.store.conftest import ignore
+
+
+def write_and_die(url: str, first_number: int, lines: int) -> list[str]:
+    """Let a child write until it has said so many lines, kill it; everything that it said."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.helpers.store_child", url, str(first_number)],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        said = []
+        try:
+            for line in child.stdout:
+                said.append(line.strip())
+                if len(said) >= lines:
+                    break
+        finally:
+            child.kill()
+        rest = child.stdout.read()
+    # The last line may be cut off; the store is not to blame for that.
+    said.extend(rest.splitlines()[: rest.count("\n")])
+    assert len(said) >= lines, said
+    return said[1:]
+
+
+async def test_what_was_acknowledged_survives_a_kill(sql_url: str) -> None:
+    said: list[str] = []
+    next_number = 1
+    for lines in (1, 57, 400):
+        said += write_and_die(sql_url, next_number, lines)
+        async with open_store(sql_url, on_commit=ignore) as store:
+            entries: list[LogEntry] = []
+            while page := await store.read(after_seq=len(entries), limit=1000):
+                entries.extend(page)
+            assert [entry.seq for entry in entries] == list(range(1, len(entries) + 1))
+            check_acknowledged(entries, said)
+            histories: dict[object, list[LogEntry]] = {}
+            for entry in entries:
+                histories.setdefault(entry.invoice_id, []).append(entry)
+            for invoice_id, history in histories.items():
+                assert [entry.version for entry in history] == list(range(1, len(history) + 1))
+                row = await store.invoice(invoice_id)
+                assert row is not None
+                assert row.invoice == fold(entry.event for entry in history)
+                assert row.updated_seq == history[-1].seq
+            for caller in range(CALLERS):
+                cursor = await store.cursor(f"chain {caller}")
+                if cursor is not None:
+                    told = creation(cursor.saved_at_ms).after.terms.invoice_id
+                    assert len(histories[told]) == 5, "the cursor is never ahead of its appends"
+            numbers = [entry.event.terms.path[1] for entry in entries if entry.version == 1]
+            next_number = max(numbers, default=0) + CALLERS
+
+
+def check_acknowledged(entries: list[LogEntry], said: list[str]) -> None:
+    for line in said:
+        first, *others = line.split()
+        if first != "cursor":
+            version, seq = map(int, others)
+            entry = entries[seq - 1]
+            assert entry.version == version
+            assert entry.invoice_id == creation(int(first)).after.terms.invoice_id

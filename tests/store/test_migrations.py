@@ -1,0 +1,136 @@
+"""Migrations: up, down and up again; and databases that are not what they should be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import Connection, create_engine, inspect, text
+
+from actors.ports import PersistentError
+from daemon.store import SqlStore, migrate, open_store, read_store
+from daemon.store.errors import parse_url
+from daemon.store.schema import metadata
+from tests.helpers.ledger import grow, payment, record
+from tests.store.conftest import ignore
+
+
+def on(url: str, action: Any) -> Any:
+    engine = create_engine(parse_url(url))
+    try:
+        with engine.begin() as connection:
+            return action(connection)
+    finally:
+        engine.dispose()
+
+
+def run(url: str, statement: str) -> None:
+    on(url, lambda connection: connection.execute(text(statement)))
+
+
+def tables(url: str) -> set[str]:
+    return set(on(url, lambda connection: inspect(connection).get_table_names()))
+
+
+def difference(connection: Connection) -> list[Any]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(context, metadata))
+
+
+def test_up_down_and_up_again(sql_url: str) -> None:
+    assert migrate.upgrade(sql_url) == migrate.head() == migrate.current(sql_url)
+    assert on(sql_url, difference) == [], "the migrations lead to the schema in the code"
+    assert tables(sql_url) == {*metadata.tables, "alembic_version"}
+    assert migrate.upgrade(sql_url) == migrate.head(), "twice is as good as once"
+    assert migrate.downgrade(sql_url, "base") is None
+    assert tables(sql_url) == {"alembic_version"}
+    assert migrate.current(sql_url) is None
+    assert migrate.upgrade(sql_url) == migrate.head()
+    assert on(sql_url, difference) == []
+
+
+async def test_opening_creates_the_tables_and_keeps_the_data(sql_url: str) -> None:
+    async with open_store(sql_url, on_commit=ignore) as store:
+        created = await grow(store, 1)
+    assert migrate.current(sql_url) == migrate.head()
+    migrate.upgrade(sql_url)
+    async with open_store(sql_url, on_commit=ignore, migrations=False) as store:
+        await record(store, created, payment(created))
+
+
+async def refused(url: str, complaint: str, **options: Any) -> None:
+    with pytest.raises(PersistentError, match=complaint) as caught:
+        async with open_store(url, on_commit=ignore, **options):
+            pass
+    assert "database.url" in str(caught.value)
+
+
+async def test_an_old_schema_is_refused_where_migrations_are_off(sql_url: str) -> None:
+    await refused(sql_url, "has schema none, but .* run `tallyd migrate`", migrations=False)
+    assert not tables(sql_url)
+
+
+async def test_a_newer_database_is_refused_and_left_alone(sql_url: str) -> None:
+    migrate.upgrade(sql_url)
+    run(sql_url, "UPDATE alembic_version SET version_num = '9999'")
+    await refused(sql_url, "written by a newer tallyd .schema 9999, this one knows 0")
+    with pytest.raises(PersistentError, match="newer tallyd"):
+        migrate.upgrade(sql_url)
+    with pytest.raises(PersistentError, match="newer tallyd"):
+        migrate.downgrade(sql_url, "base")
+    with pytest.raises(PersistentError, match="newer tallyd"):
+        async with read_store(sql_url):
+            pass
+    assert "events" in tables(sql_url)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("DELETE FROM alembic_version",),
+        ("INSERT INTO alembic_version VALUES ('0000')",),
+        tuple(
+            f"DROP TABLE {name}"
+            for name in ("accounts", *sorted(set(metadata.tables) - {"accounts"}))
+        ),
+    ],
+    ids=["no version", "two versions", "no tables"],
+)
+async def test_a_half_migrated_database_is_refused(sql_url: str, damage: tuple[str, ...]) -> None:
+    migrate.upgrade(sql_url)
+    for statement in damage:
+        run(sql_url, statement)
+    await refused(sql_url, "half migrated")
+
+
+async def test_somebody_elses_database_is_refused(sql_url: str) -> None:
+    run(sql_url, "CREATE TABLE recipes (name TEXT)")
+    await refused(sql_url, "is not a tallyd one")
+    assert tables(sql_url) == {"recipes"}
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(
+    sql_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_connection: Connection, revision: str) -> None:
+        raise RuntimeError(revision)
+
+    def upgrade_then_fail(config: Any, revision: str) -> None:
+        upgrade(config, revision)
+        fail(config.attributes["connection"], revision)
+
+    upgrade = migrate.command.upgrade
+    monkeypatch.setattr("alembic.command.upgrade", upgrade_then_fail)
+    with pytest.raises(RuntimeError):
+        migrate.upgrade(sql_url)
+    assert not tables(sql_url)
+
+
+async def test_a_second_daemon_is_refused(sql_url: str) -> None:
+    async with open_store(sql_url, on_commit=ignore) as store:
+        assert isinstance(store, SqlStore)
+        await refused(sql_url, "in use by another tallyd", busy_timeout_s=0.05)
+        assert migrate.current(sql_url) == migrate.head(), "looking is allowed"
+        await grow(store, 1)
