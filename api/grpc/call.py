@@ -138,7 +138,8 @@ class Call:
         """Send the response headers before the first message."""
         await trio.lowlevel.checkpoint()
         if not self.outlet.closed:
-            self.outlet.start(encode_metadata(metadata))
+            # Kept out of the header table (the third item), whose size the peer chooses.
+            self.outlet.start((key, value, True) for key, value in encode_metadata(metadata))
 
     async def send_message(self, message: betterproto2.Message | Encoded) -> None:
         """Send one reply; on a stream, return once the reader's buffer is empty again.
