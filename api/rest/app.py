@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import orjson
+import trio
 from quart import Response, request
 from quart_trio import QuartTrio
+from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import RequestRedirect
 
@@ -40,9 +43,26 @@ _REASONS = {
 }
 
 
+SEND_WITHIN_S = 60.0
+
+
+class _Connection(TrioASGIHTTPConnection):
+    """One request, whose answer is sent to its end.
+
+    Hypercorn reports the request's end as a disconnect while it still closes the connection in this
+    very call; the disconnect would cancel that and leave the connection open for ever.
+    """
+
+    async def _send_response(self, send: Any, response: Any) -> None:
+        with trio.move_on_after(SEND_WITHIN_S, shield=True):
+            await super()._send_response(send, response)
+
+
 class RestApp(QuartTrio):
     """The application, and the way to end its long-polls."""
 
+    asgi_http_class = _Connection
+    edge: Edge
     room: WaitingRoom
 
     def log_exception(self, exception_info: object) -> None:
@@ -55,6 +75,7 @@ def create_app(edge: Edge) -> RestApp:
     app.config["MAX_CONTENT_LENGTH"] = edge.limits.body_bytes
     app.config["BODY_TIMEOUT"] = edge.limits.body_timeout_s
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = True
+    app.edge = edge
     app.room = WaitingRoom(edge)
     operations = [
         *Users(edge).operations(),

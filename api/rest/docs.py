@@ -79,7 +79,7 @@ def _prose(text: str) -> Markup:
             for inner, piece in enumerate(quoted.split("**")):
                 html += f"<strong>{piece}</strong>" if inner % 2 else piece
         paragraphs.append(html)
-    return Markup("<br>").join(Markup(one) for one in paragraphs)  # noqa: S704 - escaped above
+    return Markup("</p><p>".join(paragraphs))  # noqa: S704 - escaped above
 
 
 def _kind(schema: Json) -> Markup:
@@ -106,14 +106,12 @@ def _curl(operation: Json) -> str:
     path = operation["path"]
     for name in ("user_id", "invoice_id"):
         path = path.replace("{" + name + "}", f"${name.upper()}")
-    parts = ["curl"]
-    if operation["method"] != "GET":
-        parts.append(f"-X {operation['method']}")
-    parts.append(f'"http://127.0.0.1:8080{path}"')
+    verb = "" if operation["method"] == "GET" else f"-X {operation['method']} "
+    parts = [f'curl {verb}"http://127.0.0.1:8080{path}"']
     body = operation.get("requestBody")
     if body:
         example = body["content"]["application/json"].get("example")
         parts.append("-H 'Content-Type: application/json'")
         if example is not None:
             parts.append(f"-d '{json.dumps(example)}'")
-    return " \\\n  ".join(parts) if len(parts) > 3 else " ".join(parts)
+    return " \\\n  ".join(parts)

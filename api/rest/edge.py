@@ -15,6 +15,8 @@ from actors.ports import Log, WallClock
 class HttpLimits:
     """Bounds of the REST API."""
 
+    connections: int = 1000
+    """Open connections; a further one is closed at once."""
     body_bytes: int = 64 * 1024
     body_timeout_s: float = 10.0
     page: int = 500

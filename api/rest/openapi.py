@@ -18,8 +18,12 @@ tallyd watches chains for payments to the addresses of invoices; it never has a 
 
 **Money** is given twice: as an exact decimal text in units of the asset, and in base units
 (satoshi, wei) in a field whose name ends in `_base`. Both are texts; no number of money is a float.
-**Instants** are RFC 3339 in UTC. **Errors** are problem documents (RFC 9457) with a `reason` for
+
+**Instants** are RFC 3339 in UTC.
+
+**Errors** are problem documents (RFC 9457) with a `reason` for
 programs, and list everything that is wrong with a request at once.
+
 **Polling is cheap**: send `If-None-Match` with the ETag that you have, and `?wait=30` to be
 answered when something changes.
 """

@@ -1,15 +1,24 @@
-"""Serves the application on HTTP/1.1 and h2c with Hypercorn's Trio worker."""
+"""Serves the application with Hypercorn's HTTP on Trio streams that we accept and close ourselves.
+
+Hypercorn's own worker has no boundary around a connection, no limit on their number, and sends in a
+shield: a reader that takes nothing would hold up the end of the process. Here a connection ends
+alone, whatever its peer does, and all of them end in time.
+"""
 
 from __future__ import annotations
 
 import logging
 import socket
 from contextlib import ExitStack
-from typing import Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
 
 import trio
-from hypercorn.config import Config, Sockets
-from hypercorn.trio.run import worker_serve
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState, LifespanState
 from hypercorn.utils import wrap_app
 
 from api.rest.app import RestApp
@@ -34,6 +43,102 @@ class Stop(Protocol):
     async def wait(self) -> None: ...
 
 
+@dataclass(frozen=True, slots=True)
+class HttpStatistics:
+    open: int
+    accepted: int
+    refused: int
+    """Closed at once, because as many as the limit were open."""
+    failed: int
+    """Ended by a fault in serving them."""
+
+
+class HttpServer:
+    """One listener and its connections; runs once."""
+
+    def __init__(self, app: RestApp) -> None:
+        self._app = app
+        self._log = app.edge.log
+        self._max_connections = app.edge.limits.connections
+        self._config = _config()
+        self._context = WorkerContext(None)
+        self._open: set[trio.SocketStream] = set()
+        self._emptied = trio.Event()
+        self._accepted = self._refused = self._failed = 0
+        self._refusing = False
+
+    async def serve(
+        self,
+        host: str,
+        port: int,
+        *,
+        shutdown: Stop,
+        task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Listen and serve until `shutdown`, then end within about GRACE_S.
+
+        `started()` means listening, and hands over the bound addresses (host, port). Port 0 is any
+        free one. At shutdown waiting long-polls are answered at once. Raises HttpListenError.
+        """
+        with ExitStack() as sockets:
+            bound = await _bind(host, port, sockets)
+            listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in bound]
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    accepting.start_soon(
+                        partial(
+                            trio.serve_listeners,
+                            self._serve_connection,
+                            listeners,
+                            handler_nursery=connections,
+                        )
+                    )
+                    task_status.started([one.getsockname()[:2] for one in bound])
+                    await shutdown.wait()
+                    accepting.cancel_scope.cancel()
+                await self._end()
+                connections.cancel_scope.cancel()
+
+    def statistics(self) -> HttpStatistics:
+        return HttpStatistics(len(self._open), self._accepted, self._refused, self._failed)
+
+    async def _end(self) -> None:
+        """Answer what waits, close what idles, let the rest finish for a while."""
+        self._app.room.close()
+        await self._context.terminated.set()
+        with trio.move_on_after(GRACE_S):
+            while self._open:
+                self._emptied = trio.Event()
+                await self._emptied.wait()
+        for stream in tuple(self._open):
+            await trio.aclose_forcefully(stream)
+
+    async def _serve_connection(self, stream: trio.SocketStream) -> None:
+        if len(self._open) >= self._max_connections:
+            self._refused += 1
+            if not self._refusing:  # one line per flood; the figures have the rest
+                self._log.warning("http connections refused", limit=self._max_connections)
+            self._refusing = True
+            await trio.aclose_forcefully(stream)
+            return
+        self._refusing = False
+        self._accepted += 1
+        self._open.add(stream)
+        state: Any = ConnectionState(LifespanState())
+        app = wrap_app(self._app, 0, "asgi")
+        try:
+            # Hypercorn's annotation says TLS; what it does is for both.
+            await TCPServer(app, self._config, self._context, state, stream)  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 - the boundary: one bad peer ends one connection
+            self._failed += 1
+            self._log.warning("an http connection failed", error=repr(error), exc_info=error)
+        finally:
+            self._open.discard(stream)
+            if not self._open:
+                self._emptied.set()
+            await trio.aclose_forcefully(stream)
+
+
 async def serve(
     app: RestApp,
     host: str,
@@ -42,39 +147,8 @@ async def serve(
     shutdown: Stop,
     task_status: trio.TaskStatus[list[Address]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    """Listen and serve until `shutdown`, then end within about GRACE_S.
-
-    `started()` means listening, and hands over the bound addresses (host, port). Port 0 is any free
-    one. At shutdown waiting long-polls are answered at once. Raises HttpListenError.
-    """
-    with ExitStack() as sockets:
-        bound = await _bind(host, port, sockets)
-        addresses: list[Address] = [one.getsockname()[:2] for one in bound]
-
-        async def until_shutdown() -> None:
-            await shutdown.wait()
-            # Hypercorn waits for open requests: those that only wait have to be told.
-            app.room.close()
-
-        async with trio.open_nursery() as nursery:
-            await nursery.start(_serve, app, bound, until_shutdown)
-            task_status.started(addresses)
-
-
-async def _serve(
-    app: RestApp,
-    bound: list[socket.socket],
-    until_shutdown: object,
-    *,
-    task_status: trio.TaskStatus[list[str]],
-) -> None:
-    await worker_serve(
-        wrap_app(app, 0, "asgi"),
-        _config(),
-        sockets=Sockets([], bound, []),
-        shutdown_trigger=until_shutdown,  # type: ignore[arg-type]
-        task_status=task_status,
-    )
+    """`HttpServer.serve` for those who need no figures of it."""
+    await HttpServer(app).serve(host, port, shutdown=shutdown, task_status=task_status)
 
 
 def _config() -> Config:
@@ -82,7 +156,6 @@ def _config() -> Config:
     config.errorlog = logging.getLogger("hypercorn.error")
     config.accesslog = None
     config.include_server_header = False
-    config.graceful_timeout = GRACE_S
     config.keep_alive_timeout = IDLE_S
     config.h11_max_incomplete_size = HEADER_BYTES
     config.h2_max_header_list_size = HEADER_BYTES
@@ -91,7 +164,6 @@ def _config() -> Config:
 
 async def _bind(host: str, port: int, sockets: ExitStack) -> list[socket.socket]:
     """Listening sockets on every address of `host`; a free port is the same one on all."""
-    where = f"{host}:{port}"
     try:
         found = await trio.socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -111,7 +183,7 @@ async def _bind(host: str, port: int, sockets: ExitStack) -> list[socket.socket]
             one.listen(BACKLOG)
         except OSError as error:
             raise HttpListenError(
-                f"cannot listen for HTTP on {where}: {error.strerror}. Set http.port"
+                f"cannot listen for HTTP on {host}:{port}: {error.strerror}. Set http.port"
                 " (TALLY_HTTP_PORT) to a free port, or http.host (TALLY_HTTP_HOST) to an address"
                 " of this machine"
             ) from error
