@@ -1,13 +1,14 @@
 """A tiny honest chain with one node: `actors.ports.ChainSource`, and the verbs that move its world.
 
 The world (blocks, mempool) is the truth, and every answer is read from it at that moment. What the
-node pushes is up to the test: `muted` swallows news, `fail_with` makes every answer an error.
+node pushes is up to the test: `muted` swallows all news, `swallow` some kinds of them, `echo` says
+them twice, `fail_with` makes every answer an error, `before_answer` looks in before each.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -70,6 +71,10 @@ class FakeChain:
         self.syncing = False
         self.pruned_below: int | None = None
         self.muted = False
+        self.swallow: set[type[Signal]] = set()
+        self.echo = False
+        self.before_answer: Callable[[str], None] | None = None
+        """Called with the question's name when the node is about to answer: races are made here."""
         self.fail_with: Exception | None = None
         self.connections = 0
         for _ in range(height + 1):
@@ -122,7 +127,7 @@ class FakeChain:
 
     def broadcast(self, tx: FakeTx) -> None:
         """Put a transaction into the mempool, in place of those that spend the same coins."""
-        self._drop_conflicts(tx, told=True)
+        self._drop_conflicts(tx)
         self.mempool[tx.txid] = tx
         if self._index is not None and (ours := _ours(tx, self._index)) is not None:
             self.push(TxArrived(ours, trio.current_time()))
@@ -141,14 +146,12 @@ class FakeChain:
         self._add_block(txs or tuple(self.mempool.values()))
         for _ in range(count - 1):
             self._add_block(())
-        self.push(TipMoved())
         return self.blocks[-1][0]
 
     def mine_empty(self, count: int = 1) -> BlockRef:
         """Mine blocks without a transaction, whatever waits."""
         for _ in range(count):
             self._add_block(())
-        self.push(TipMoved())
         return self.blocks[-1][0]
 
     def reorg(self, depth: int, *, take: Sequence[FakeTx] = (), count: int | None = None) -> None:
@@ -159,17 +162,35 @@ class FakeChain:
         """
         freed = [tx for _, txs in self.blocks[-depth:] for tx in txs]
         del self.blocks[-depth:]
-        for tx in freed:
-            self.mempool.setdefault(tx.txid, tx)
+        self._settle_mempool(freed)
         self._add_block(tuple(take))
         for _ in range((depth + 1 if count is None else count) - 1):
             self._add_block(())
+
+    def switch_to(self, blocks: Sequence[tuple[BlockRef, tuple[FakeTx, ...]]]) -> None:
+        """Make another branch the active chain: `blocks` as they once were, from height 0 on.
+
+        What only the old branch had is unconfirmed again, unless the new one spends its coins.
+        """
+        kept = {block.hash for block, _ in blocks}
+        freed = [tx for block, txs in self.blocks if block.hash not in kept for tx in txs]
+        self.blocks = list(blocks)
+        self._settle_mempool(freed)
         self.push(TipMoved())
+
+    def remine(self, depth: int) -> None:
+        """Replace the newest `depth` blocks by others with the very same transactions."""
+        old = self.blocks[-depth:]
+        del self.blocks[-depth:]
+        for _, txs in old:
+            self._add_block(txs)
 
     def push(self, signal: Signal) -> None:
         """Have the node say something, if it is connected and not muted."""
-        if self._news is not None and not self.muted:
+        if self._news is not None and not self.muted and type(signal) not in self.swallow:
             self._news.send_nowait(signal)
+            if self.echo:
+                self._news.send_nowait(signal)
 
     def beat(self) -> None:
         """Say now that all is told, without waiting for the next regular heartbeat."""
@@ -191,7 +212,7 @@ class FakeChain:
         return self._chain
 
     async def status(self) -> NodeStatus:
-        await self._answer()
+        await self._answer("status")
         tip = self.blocks[-1][0]
         return NodeStatus(
             software="/FakeNode:1.0/",
@@ -205,15 +226,15 @@ class FakeChain:
         )
 
     async def tip(self) -> BlockRef:
-        await self._answer()
+        await self._answer("tip")
         return self.blocks[-1][0]
 
     async def block_at(self, height: int) -> BlockRef | None:
-        await self._answer()
+        await self._answer("block_at")
         return self.blocks[height][0] if 0 <= height < len(self.blocks) else None
 
     async def window(self, tip: BlockRef, count: int) -> tuple[BlockRef, ...]:
-        await self._answer()
+        await self._answer("window")
         if tip.height >= len(self.blocks) or self.blocks[tip.height][0] != tip:
             raise TransientError(f"block {tip.hash.hex()} is not on the active chain any more")
         first = max(0, tip.height + 1 - count)
@@ -223,19 +244,19 @@ class FakeChain:
         self, heights: range, index: WatchIndex
     ) -> AsyncIterator[tuple[BlockRef, tuple[ChainTx, ...]]]:
         for height in heights:
-            await self._answer()
+            await self._answer("read_blocks")
             if height >= len(self.blocks):
                 return
             block, txs = self.blocks[height]
             yield block, _all_ours(txs, index)
 
     async def read_mempool(self, index: WatchIndex) -> MempoolSnapshot:
-        await self._answer()
+        await self._answer("read_mempool")
         return MempoolSnapshot(frozenset(self.mempool), _all_ours(self.mempool.values(), index))
 
     @asynccontextmanager
     async def signals(self, index: WatchIndex) -> AsyncIterator[AsyncIterator[Signal]]:
-        await self._answer()
+        await self._answer("signals")
         send, receive = trio.open_memory_channel[Signal](NEWS)
         self._news, self._index = send, index
         self.connections += 1
@@ -253,8 +274,10 @@ class FakeChain:
 
     # --- inside -----------------------------------------------------------------------------------
 
-    async def _answer(self) -> None:
+    async def _answer(self, question: str) -> None:
         await trio.lowlevel.checkpoint()
+        if self.before_answer is not None:
+            self.before_answer(question)
         if self.fail_with is not None:
             raise self.fail_with
 
@@ -262,16 +285,28 @@ class FakeChain:
         height = len(self.blocks)
         parent = self.blocks[-1][0].hash if self.blocks else bytes(32)
         self.blocks.append((BlockRef(height, self._id("block"), parent, self._now_s()), txs))
+        # As drivers do: first the block, then what it excluded.
+        self.push(TipMoved())
         for tx in txs:
             self.mempool.pop(tx.txid, None)
-            self._drop_conflicts(tx, told=False)
+            self._drop_conflicts(tx)
 
-    def _drop_conflicts(self, tx: FakeTx, *, told: bool) -> None:
+    def _settle_mempool(self, freed: Iterable[FakeTx]) -> None:
+        """After a change of branch: what is free again waits, what the branch has does not."""
+        mined = {tx.txid for _, txs in self.blocks for tx in txs}
+        spent = {coin for _, txs in self.blocks for tx in txs for coin in tx.spends}
+        waiting = {tx.txid: tx for tx in freed} | self.mempool
+        self.mempool = {
+            txid: tx
+            for txid, tx in waiting.items()
+            if txid not in mined and not spent.intersection(tx.spends)
+        }
+
+    def _drop_conflicts(self, tx: FakeTx) -> None:
         for other in [one for one in self.mempool.values() if set(one.spends) & set(tx.spends)]:
             if other.txid != tx.txid:
                 del self.mempool[other.txid]
-                if told:
-                    self.push(TxLeft(other.txid))
+                self.push(TxLeft(other.txid))
 
     def _id(self, what: str) -> bytes:
         self._made += 1

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     level: str
     event: str
     fields: dict[str, object]
@@ -36,3 +36,6 @@ class RecordingLog:
 
     def level(self, level: str) -> list[Line]:
         return [line for line in self.lines if line.level == level]
+
+    def events(self, level: str) -> list[str]:
+        return [line.event for line in self.level(level)]
