@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from uuid import UUID
@@ -16,7 +16,7 @@ from actors.core.assets import Asset, Catalogue, Chain
 from actors.core.invoice import Invoice
 from actors.event_hub import EventHub
 from actors.invoicing import Invoicing, NewInvoice
-from actors.ports import Committed, Store, WallClock
+from actors.ports import CommitListener, Store, WallClock
 from api.rest.edge import Edge, HttpLimits
 from daemon.keys import Deriver
 from daemon.store import MemoryStore
@@ -140,21 +140,14 @@ class House:
 async def open_house(
     *,
     chains: tuple[str, ...] = ("btc", "ltc"),
-    store: Store | None = None,
+    make_store: Callable[[CommitListener], Store] = MemoryStore,
     policy: WatchPolicy | None = None,
 ) -> AsyncIterator[House]:
-    """Run the house for the length of a block, every chain current at its beginning.
-
-    A `store` of one's own must publish to nobody: the house has a memory store that it listens to.
-    """
+    """Run the house for the length of a block, every chain current at its beginning."""
     log = RecordingLog()
     clock = VirtualClock()
     hub = EventHub(log=log)
-
-    def publish(batch: tuple[Committed, ...]) -> None:
-        hub.publish(batch)
-
-    kept: Store = MemoryStore(publish) if store is None else store
+    store = make_store(hub.publish)
     fakes = {
         chain: FakeChain(chain, clock=clock, asset=CATALOGUE.chains[chain].coin) for chain in chains
     }
@@ -162,7 +155,7 @@ async def open_house(
         chain: ChainSupervisor(
             CATALOGUE.chains[chain],
             fake,
-            kept,
+            store,
             clock=clock,
             log=log,
             policy=policy or WatchPolicy(),
@@ -170,9 +163,9 @@ async def open_house(
         for chain, fake in fakes.items()
     }
     invoicing = Invoicing(
-        store=kept, deriver=Deriver(), catalogue=CATALOGUE, chains=supervisors, clock=clock
+        store=store, deriver=Deriver(), catalogue=CATALOGUE, chains=supervisors, clock=clock
     )
-    house = House(kept, hub, clock, log, invoicing, fakes, supervisors)
+    house = House(store, hub, clock, log, invoicing, fakes, supervisors)
     async with trio.open_nursery() as nursery:
         for supervisor in supervisors.values():
             await nursery.start(supervisor.run)
