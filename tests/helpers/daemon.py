@@ -5,8 +5,9 @@ import http.client
 import json
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,6 +17,7 @@ from tests.helpers.ports import free_port
 from tests.helpers.process import ServerProcess, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+TALLYD = Path(sys.executable).parent / "tallyd"
 STOP_WITHIN_S = 10.0
 
 
@@ -31,6 +33,7 @@ class Daemon:
         *,
         nodes: tuple[BitcoinNode, ...] = (),
         env: Mapping[str, str] | None = None,
+        arguments: Sequence[str] = ("run",),
         grpc_port: int | None = None,
         http_port: int | None = None,
     ) -> None:
@@ -39,6 +42,8 @@ class Daemon:
         self.http_port = http_port or free_port()
         self.nodes = nodes
         self.extra_env = dict(env or {})
+        self.arguments = tuple(arguments)
+        self.exit_status: int | None = None
         self._process: ServerProcess | None = None
 
     @property
@@ -79,7 +84,7 @@ class Daemon:
         assert self._process is None, "the daemon is already started"
         self.folder.mkdir(parents=True, exist_ok=True)
         process = ServerProcess(
-            [Path(sys.executable).parent / "tallyd", "run"],
+            [TALLYD, *self.arguments],
             log=self.log,
             env=self.environment(),
         )
@@ -89,13 +94,33 @@ class Daemon:
     def wait_current(self, *, timeout_s: float = 60.0) -> None:
         wait_until(self._is_ready, "every chain is current", timeout_s=timeout_s)
 
-    def stop(self) -> bool:
-        """SIGTERM; returns whether the daemon ended by itself within the promised time."""
+    def stop(self, request: signal.Signals = signal.SIGTERM) -> bool:
+        """Returns whether the daemon ended by itself in the promised time; see `exit_status`."""
         if self._process is None:
             return True
-        in_time = self._process.stop(request=signal.SIGTERM, grace_s=STOP_WITHIN_S)
+        in_time = self._process.stop(request=request, grace_s=STOP_WITHIN_S)
+        self.exit_status = self._process.exit_status
         self._process = None
         return in_time
+
+    def send(self, request: signal.Signals) -> None:
+        assert self._process is not None, "the daemon is not running"
+        self._process.send(request)
+
+    def command(
+        self, *arguments: str, stdin: str = "", timeout_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run another command of `tallyd` with the same settings; never raises for its status."""
+        return subprocess.run(
+            [TALLYD, *arguments],
+            env=self.environment(),
+            cwd="/",
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
 
     def kill(self) -> None:
         """SIGKILL, as in a power cut."""

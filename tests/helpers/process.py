@@ -73,6 +73,14 @@ class ServerProcess:
     def is_running(self) -> bool:
         return self._process.poll() is None
 
+    @property
+    def exit_status(self) -> int | None:
+        """As subprocess has it: negative for a signal; None while it runs."""
+        return self._process.poll()
+
+    def send(self, request: signal.Signals) -> None:
+        self._process.send_signal(request)
+
     def wait_ready(self, probe: Callable[[], T | None], *, timeout_s: float = 60.0) -> T:
         """Wait until ``probe`` returns something true; raises ServerError if the server ends."""
 
