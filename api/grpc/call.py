@@ -201,7 +201,8 @@ class Call:
             trailers = error_trailers(error, self.trailing_metadata)
         except (ValueError, TypeError) as problem:
             self._report(problem)
-            trailers = error_trailers(_internal())
+            error = _internal()
+            trailers = error_trailers(error)
         self._serving.counters.statuses[error.status.name] += 1
         if after_queued:
             self.outlet.finish(trailers)
@@ -218,7 +219,7 @@ class Call:
             "grpc_reader_cut_off", method=self.method.path, peer=str(self.peer)
         )
         self._scope.cancel()
-        self.outlet.abort(error_trailers(_SLOW_READER, self.trailing_metadata))
+        self.outlet.abort(error_trailers(_SLOW_READER))
 
     def abandon(self) -> None:
         """The peer does not want the answer any more."""
@@ -251,6 +252,7 @@ class Call:
             self.end(expected)
             return
         self._report(error)
+        self.trailing_metadata.clear()
         self.end(_internal())
 
     def _report(self, error: Exception) -> None:

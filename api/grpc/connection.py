@@ -4,6 +4,7 @@ import h2.config
 import h2.connection
 import h2.events
 import h2.exceptions
+import h2.stream
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
@@ -232,6 +233,9 @@ class Connection:
         limits, counters = self._serving.limits, self._serving.counters
         stream_id = event.stream_id
         assert stream_id is not None
+        stream = self._state.streams.get(stream_id)
+        if stream is None or stream.closed:
+            return  # reset in the same breath, and perhaps forgotten by h2 already
         if (
             self._draining
             or len(self._calls) >= limits.streams_per_connection
@@ -239,12 +243,12 @@ class Connection:
             or self._running >= limits.streams_per_connection
         ):
             counters.streams_refused += 1
-            self._refuse(stream_id)
+            self._refuse(stream)
             return
         counters.streams += 1
         headers: list[tuple[bytes, bytes]] = event.headers
         fields = dict(headers)
-        outlet = self._outlet(stream_id, fields)
+        outlet = self._outlet(stream, fields)
         http_status = _http_status(fields)
         if http_status is not None:
             outlet.reject(http_status)
@@ -301,11 +305,11 @@ class Connection:
             timeout_s=_timeout_s(fields.get(b"grpc-timeout")),
         )
 
-    def _outlet(self, stream_id: int, fields: dict[bytes, bytes]) -> Outlet:
+    def _outlet(self, stream: h2.stream.H2Stream, fields: dict[bytes, bytes]) -> Outlet:
         limits = self._serving.limits
         return Outlet(
             self._pipe,
-            self._state.streams[stream_id],
+            stream,
             gzip=b"gzip" in fields.get(b"grpc-accept-encoding", b""),
             gzip_above_bytes=limits.compress_above_bytes,
             limit_bytes=limits.stream_outbound_bytes,
@@ -319,11 +323,10 @@ class Connection:
         finally:
             self._running -= 1
 
-    def _refuse(self, stream_id: int) -> None:
+    def _refuse(self, stream: h2.stream.H2Stream) -> None:
         """Turn a call away unseen: the client may repeat it elsewhere (RFC 9113, 8.7)."""
-        stream = self._state.streams[stream_id]
         stream.state_machine.process_input(StreamInputs.SEND_RST_STREAM)
-        frame = frames.rst_stream(stream_id, ErrorCodes.REFUSED_STREAM)
+        frame = frames.rst_stream(stream.stream_id, ErrorCodes.REFUSED_STREAM)
         self._pipe.put(frame, size_bytes=len(frame))
 
     def _on_end(self, outlet: Outlet) -> None:
