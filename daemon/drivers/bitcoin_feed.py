@@ -32,7 +32,7 @@ from daemon.drivers.signal_buffer import SignalBuffer
 BEAT_S = 1.0
 CONNECT_S = 3.0
 LONG_POLL_S = 20.0
-_SETTLE_S = 0.5
+_SETTLE_S = BEAT_S
 TIP_TOPICS = frozenset(("sequence", "hashblock"))
 MEMPOOL_TOPICS = frozenset(("sequence", "rawtx"))
 
@@ -121,6 +121,7 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
         pause_s = min(BEAT_S, self._poll_interval_s)
         while True:
             began = trio.current_time()
+            # A listing that falls due before half of the next pause is over is made now.
             if began + pause_s / 2 >= self._list_at:
                 await self._list()
             else:
@@ -134,24 +135,26 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
     async def _check(self) -> None:
         """Compare what was pushed with what the node says when asked."""
         tip, pool_size = await self._rpc.pulse()
-        # What was pushed before the node answered has mostly arrived: read it before judging.
-        self._hear_all()
-        now = trio.current_time()
-        news = self._news
-        tip_missing = news.tip is not None and tip != news.tip
+        self._see_tip(tip)
         pool_missing = self._pool_size is not None and pool_size != self._pool_size
         self._pool_size = pool_size
-        news.see_tip(tip)
+        now = trio.current_time()
         if not self._is_push_up:
             return
-        if self._topics & TIP_TOPICS:
-            news.tip_silence.look(changed=tip_missing, now=now)
-        if self._is_mempool_pushed and news.pool_silence.look(changed=pool_missing, now=now):
+        if self._is_mempool_pushed and self._news.pool_silence.look(changed=pool_missing, now=now):
             await self._list()
-        silences = (news.tip_silence.lasts(now), news.pool_silence.lasts(now))
-        if any(silences) or news.bodies_missing(now):
+        if self._news.is_silent(now):
             self._lose_push("is silent about what the node has")
             self._push_scope.cancel()
+
+    def _see_tip(self, tip: bytes) -> None:
+        """What the node calls its tip, and whether it had announced it."""
+        # What was pushed before the node answered has mostly arrived: read it before judging.
+        self._hear_all()
+        missing = self._news.tip is not None and tip != self._news.tip
+        if self._is_push_up and self._topics & TIP_TOPICS:
+            self._news.tip_silence.look(changed=missing, now=trio.current_time())
+        self._news.see_tip(tip)
 
     async def _list(self) -> None:
         """List the mempool: fetch what is new, tell what is gone."""
@@ -162,7 +165,8 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
         listing = await self._mempool.listing()
         now = trio.current_time()
         self._list_at = math.inf if was_pushed else began + self._poll_interval_s
-        self._news.see_tip(listing.tip)
+        self._pool_size = listing.pool_size
+        self._see_tip(listing.tip)
         for tx in await self._mempool.fetch(self._mempool.unknown(listing.ordered), self._index):
             self._news.arrive(tx, now)
         if not listing.is_of_tip:

@@ -13,7 +13,7 @@ import trio
 from actors.core.chain_events import ChainTx
 from actors.core.watch_index import WatchIndex
 from actors.ports import MempoolSnapshot
-from daemon.drivers.bitcoin_rpc import TXS_PER_BATCH, BitcoinRpc
+from daemon.drivers.bitcoin_rpc import TXS_PER_BATCH, BitcoinRpc, PoolSize
 from daemon.drivers.bitcoin_wire import ParsedTx, WireError, match_tx, parse_tx
 
 KNOWN_LIMIT = 500_000
@@ -65,6 +65,8 @@ class Listing:
     tip: bytes
     is_of_tip: bool
     """Whether the list belongs to `tip`; if not, a block came meanwhile."""
+    pool_size: PoolSize
+    """As it was right before the list was made."""
 
 
 class MempoolReader:
@@ -84,10 +86,16 @@ class MempoolReader:
         return MempoolSnapshot(txids=frozenset(listing.txids), txs=tuple(found))
 
     async def listing(self) -> Listing:
-        before, ordered, after = await self._rpc.mempool()
+        pool_size, before, ordered, after = await self._rpc.mempool()
         txids = set(ordered)
         self._foreign.keep_only(txids)
-        return Listing(ordered=ordered, txids=txids, tip=after, is_of_tip=before == after)
+        return Listing(
+            ordered=ordered,
+            txids=txids,
+            tip=after,
+            is_of_tip=before == after,
+            pool_size=pool_size,
+        )
 
     async def fetch(self, txids: Iterable[bytes], index: WatchIndex) -> list[ChainTx]:
         """Those of `txids` that concern us, in order; what is gone meanwhile is left out."""

@@ -106,10 +106,11 @@ class News:
         self._buffer.put(TipMoved())
         self._buffer.put(MempoolStale(reason))
 
-    def bodies_missing(self, now: float) -> bool:
-        """Whether transactions entered the mempool whose bodies do not come."""
+    def is_silent(self, now: float) -> bool:
+        """Whether the push channel withholds what the node has, or the bodies of what came."""
         oldest = next(iter(self._early.values()), now)
-        return now - oldest > SILENCE_S
+        silences = (self.tip_silence, self.pool_silence)
+        return now - oldest > SILENCE_S or any(silence.lasts(now) for silence in silences)
 
     # --- announcements ---
 

@@ -28,6 +28,9 @@ _NOT_FOUND = -5
 _OUT_OF_RANGE = -8
 TXS_PER_BATCH = 200
 
+PoolSize = tuple[int, int]
+"""A mempool's transactions and virtual bytes; two equal ones hold the same, most likely."""
+
 
 class BitcoinRpc:
     """Typed calls over a JsonRpcClient."""
@@ -90,8 +93,8 @@ class BitcoinRpc:
 
     # --- mempool ---
 
-    async def mempool(self) -> tuple[bytes, list[bytes], bytes]:
-        """(tip before, txids, tip after): equal tips mean that the list belongs to that tip.
+    async def mempool(self) -> tuple[PoolSize, bytes, list[bytes], bytes]:
+        """(size, tip before, txids, tip after): with equal tips the list belongs to that tip.
 
         Raises TransientError while the node still loads its mempool from disk.
         """
@@ -104,11 +107,17 @@ class BitcoinRpc:
             ]
         )
         info, before, txids, after = (self.result(answer) for answer in answers)
-        if self.as_object(info).get("loaded") is False:
+        pool = self.as_object(info)
+        if pool.get("loaded") is False:
             raise TransientError(
                 f"{self.where} still loads its mempool from disk. Wait until it is done"
             )
-        return self.as_hash(before), self._txids(txids), self.as_hash(after)
+        return (
+            self._pool_size(pool),
+            self.as_hash(before),
+            self._txids(txids),
+            self.as_hash(after),
+        )
 
     async def entered_s(self, txids: Sequence[bytes]) -> list[int | None]:
         """Unix times at which transactions entered the mempool; None for those that left it."""
@@ -120,12 +129,11 @@ class BitcoinRpc:
             for answer in await self._batches(calls)
         ]
 
-    async def pulse(self) -> tuple[bytes, tuple[int, int]]:
-        """The tip's hash, and the mempool's (transactions, virtual bytes)."""
+    async def pulse(self) -> tuple[bytes, PoolSize]:
+        """The tip's hash and the mempool's size."""
         tip, info = await self.client.batch([("getbestblockhash", ()), ("getmempoolinfo", ())])
-        pool = self.as_object(self.result(info))
-        size = (self.as_whole(pool.get("size")), self.as_whole(pool.get("bytes")))
-        return self.as_hash(self.result(tip)), size
+        pool_size = self._pool_size(self.as_object(self.result(info)))
+        return self.as_hash(self.result(tip)), pool_size
 
     async def transactions(self, txids: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
         """(txid, raw) of as many leading `txids` as one answer holds; at least one.
@@ -221,6 +229,9 @@ class BitcoinRpc:
             f"{self.where} answered garbage: {what}: {str(value)[:80]!r}. Is this a Bitcoin-family"
             " node's RPC port?"
         )
+
+    def _pool_size(self, info: dict[str, Any]) -> PoolSize:
+        return self.as_whole(info.get("size")), self.as_whole(info.get("bytes"))
 
     def _txids(self, value: object) -> list[bytes]:
         texts = self.as_list(value)

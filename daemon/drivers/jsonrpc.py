@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -417,4 +419,6 @@ def _reason(error: OSError) -> str:
     while isinstance(cause, BaseExceptionGroup):
         cause = cause.exceptions[0]
     inner = cause if isinstance(cause, OSError) else error
+    if inner.errno is not None and not isinstance(inner, socket.gaierror):
+        return os.strerror(inner.errno)
     return inner.strerror or str(inner)

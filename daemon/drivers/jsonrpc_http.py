@@ -11,7 +11,7 @@ import ssl
 from dataclasses import dataclass
 from functools import cache
 from typing import NoReturn
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import h11
 import trio
@@ -65,14 +65,24 @@ class Answer:
 
 def parse_url(url: str) -> tuple[Address, str | None, str | None]:
     """The address, user and password in an http or https URL. Raises ValueError without them."""
-    parts = urlsplit(url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        raise ValueError("a node's URL looks like http://127.0.0.1:8332")
+    advice = "a node's URL looks like http://127.0.0.1:8332"
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        # The original text may repeat a password.
+        raise ValueError(advice) from None
+    if parts.scheme not in _DEFAULT_PORTS or not host:
+        raise ValueError(advice)
     target = parts.path or "/"
     if parts.query:
         target += f"?{parts.query}"
-    port = parts.port or _DEFAULT_PORTS[parts.scheme]
-    return Address(parts.scheme, parts.hostname, port, target), parts.username, parts.password
+    address = Address(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], target)
+    return address, _unquoted(parts.username), _unquoted(parts.password)
+
+
+def _unquoted(text: str | None) -> str | None:
+    return None if text is None else unquote(text)
 
 
 class HttpConnection:
