@@ -204,11 +204,14 @@ class ChainSupervisor:
         """Take up every address and every invoice that can still change."""
         chain = self.chain.id
         self._cursor = await self._store.cursor(chain)
-        for destination, invoice_id in await self._store.destinations(chain):
-            self._router.index.watch(destination, invoice_id)
+        watch = self._router.index.watch
         tip_height = self._cursor.view.tip.height if self._cursor else 0
+        # The live ones first: the index then holds the very objects that their terms hold.
         for invoice in await self._store.live(chain, tip_height=tip_height):
+            watch(invoice.terms.destination, invoice.terms.invoice_id)
             actors.adopt(invoice)
+        for destination, invoice_id in await self._store.destinations(chain):
+            watch(destination, invoice_id)
         self._log.info(
             "chain loaded",
             chain=chain,

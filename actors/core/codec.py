@@ -90,6 +90,9 @@ def state_to_json(invoice: Invoice) -> Json:
 def state_from_json(terms: ev.Terms, data: Json) -> Invoice:
     """Raises CodecError when the data are not a state of this version."""
     try:
+        updated_at_ms = data["updated_at_ms"]
+        if updated_at_ms == terms.created_at_ms:
+            updated_at_ms = terms.created_at_ms  # one object: most invoices in memory are untouched
         return Invoice(
             terms=terms,
             state=_STATES[data["state"]],
@@ -98,7 +101,7 @@ def state_from_json(terms: ev.Terms, data: Json) -> Invoice:
             deadline_reached=data["deadline_reached"],
             reversed=data["reversed"],
             settled_at_ms=data["settled_at_ms"],
-            updated_at_ms=data["updated_at_ms"],
+            updated_at_ms=updated_at_ms,
         )
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise CodecError(f"invoice state cannot be read: {error}") from error
