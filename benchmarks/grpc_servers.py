@@ -15,6 +15,7 @@ from grpclib.encoding.proto import ProtoCodec
 from api.grpc.call import current_call, pushed
 from api.grpc.codec import Encoded
 from api.grpc.server import Server
+from daemon.logging import get_logger
 from proto.goipay.invoice.v1 import Invoice, InvoiceServiceBase, InvoiceStatusStreamResponse
 from proto.goipay.user.v1 import RegisterUserResponse, UpdateCryptoKeysResponse, UserServiceBase
 
@@ -81,7 +82,7 @@ class TrioInvoices(InvoiceServiceBase):
 
 async def serve_trio() -> None:
     calls = set()
-    server = Server([TrioUsers(calls), TrioInvoices(calls)])
+    server = Server([TrioUsers(calls), TrioInvoices(calls)], log=get_logger("benchmark"))
     async with trio.open_nursery() as nursery:
         addresses = await nursery.start(server.serve, "127.0.0.1", 0)
         print(addresses[0][1], flush=True)

@@ -216,7 +216,7 @@ class Call:
         self._serving.counters.readers_cut_off += 1
         self._serving.counters.statuses[Status.RESOURCE_EXHAUSTED.name] += 1
         self._serving.log.warning(
-            "grpc_reader_cut_off", method=self.method.path, peer=str(self.peer)
+            "a slow reader was cut off", method=self.method.path, peer=str(self.peer)
         )
         self._scope.cancel()
         self.outlet.abort(error_trailers(_SLOW_READER))
@@ -258,7 +258,7 @@ class Call:
     def _report(self, error: Exception) -> None:
         self._serving.counters.handler_errors += 1
         self._serving.log.error(
-            "grpc_handler_failed", method=self.method.path, peer=str(self.peer), exc_info=error
+            "a gRPC handler failed", method=self.method.path, peer=str(self.peer), exc_info=error
         )
 
     def _encode(self, message: betterproto2.Message | Encoded) -> Encoded:

@@ -5,18 +5,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
-import structlog
 import trio
 from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 
+from actors.ports import Log
 from api.grpc.connection import Connection
 from api.grpc.descriptors import load
 from api.grpc.health import NOT_SERVING, Health, service_names
 from api.grpc.limits import Limits
 from api.grpc.peer import Peer
 from api.grpc.reflection import reflection_services
-from api.grpc.serving import Interceptor, Log, Servicer, Serving, methods_of
+from api.grpc.serving import Interceptor, Servicer, Serving, methods_of
 from api.grpc.tls import peer_of
 
 TEND_INTERVAL_S = 1.0
@@ -50,10 +50,10 @@ class Server:
         self,
         services: Iterable[Servicer],
         *,
+        log: Log,
         reflection: bool = False,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
-        log: Log | None = None,
         interceptors: Sequence[Interceptor] = (),
         closed_texts: Mapping[str, str] | None = None,
     ) -> None:
@@ -66,7 +66,7 @@ class Server:
         self._serving = Serving(
             methods=methods_of(given, closed_texts or {}),
             limits=limits or Limits(),
-            log=log or structlog.get_logger("api.grpc"),
+            log=log,
             interceptors=tuple(interceptors),
         )
         self._tls = tls
@@ -124,9 +124,11 @@ class Server:
         self._connections.add(connection)
         try:
             await connection.run()
-        except Exception:  # the boundary: one bad peer ends one connection
+        except Exception as error:
             self._serving.counters.connections_failed += 1
-            self._serving.log.exception("grpc_connection_failed", peer=str(peer))
+            self._serving.log.error(
+                "a gRPC connection failed", peer=str(peer), error=repr(error), exc_info=error
+            )
         finally:
             self._connections.discard(connection)
             if not self._connections:
@@ -165,6 +167,11 @@ class Server:
             connection.close()
         self._everything.cancel()
 
+    def use_tls(self, context: ssl.SSLContext) -> None:
+        """Certificates for new connections from now on; those that are open keep theirs."""
+        assert self._tls is not None, "plain TCP does not become TLS while running"
+        self._tls = context
+
     def statistics(self) -> dict[str, Any]:
         """Figures since the start, and what is open now. ``statuses`` counts calls by status."""
         counters = self._serving.counters
@@ -180,7 +187,9 @@ class Server:
         if len(self._connections) + self._handshaking >= limits.connections or self._stopping:
             counters.connections_refused += 1
             if not self._refusing:  # one line per flood; the figures have the rest
-                self._serving.log.warning("grpc_connections_refused", limit=limits.connections)
+                self._serving.log.warning(
+                    "gRPC connections are refused: too many are open", limit=limits.connections
+                )
             self._refusing = True
             await trio.aclose_forcefully(socket_stream)
             return
@@ -201,7 +210,7 @@ class Server:
         except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError) as error:
             counters.connections_failed += 1
             reason = str(error.__cause__ or error) or type(error).__name__
-            self._serving.log.warning("grpc_tls_failed", peer=address, reason=reason)
+            self._serving.log.warning("a TLS handshake failed", peer=address, reason=reason)
             await trio.aclose_forcefully(socket_stream)
             return
         finally:

@@ -12,6 +12,7 @@ from grpclib.const import Cardinality, Handler
 from grpclib.exceptions import GRPCError
 from multidict import MultiDict
 
+from actors.ports import Log
 from api.grpc.limits import Limits
 from api.grpc.peer import Peer
 
@@ -22,16 +23,6 @@ class Servicer(Protocol):
     """A service as betterproto2 and grpclib generate it."""
 
     def __mapping__(self) -> Mapping[str, Handler]: ...
-
-
-class Log(Protocol):
-    """The part of a structlog logger that the server uses."""
-
-    def warning(self, event: str, /, **fields: Any) -> Any: ...
-
-    def error(self, event: str, /, **fields: Any) -> Any: ...
-
-    def exception(self, event: str, /, **fields: Any) -> Any: ...
 
 
 Interceptor = Callable[[str, "MultiDict[str | bytes]", Peer], Awaitable[GRPCError | None]]

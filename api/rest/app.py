@@ -18,12 +18,15 @@ from api.errors import KINDS, Answer, failure
 from api.rest.chains import Chains
 from api.rest.docs import docs_page
 from api.rest.edge import Edge
+from api.rest.history import History
 from api.rest.invoices import Invoices
+from api.rest.listing import Listing
 from api.rest.openapi import openapi_document
 from api.rest.operation import JSON, Operation
 from api.rest.problems import Problem, problem
 from api.rest.service import Service
 from api.rest.users import Users
+from api.rest.views import Views
 from api.rest.waiting import WaitingRoom
 
 _HEADERS = {
@@ -76,10 +79,13 @@ def create_app(edge: Edge) -> RestApp:
     app.config["BODY_TIMEOUT"] = edge.limits.body_timeout_s
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = True
     app.edge = edge
-    app.room = WaitingRoom(edge)
+    views = Views(edge.invoicing)
+    app.room = WaitingRoom(edge, views)
     operations = [
         *Users(edge).operations(),
-        *Invoices(edge, app.room).operations(),
+        *Invoices(edge, views=views, room=app.room).operations(),
+        *Listing(edge, views=views).operations(),
+        *History(edge, views=views).operations(),
         *Chains(edge).operations(),
         *Service(edge).operations(),
     ]

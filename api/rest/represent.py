@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -11,7 +10,7 @@ import orjson
 from actors.chain_supervisor import ChainHealth
 from actors.core.assets import Asset, Catalogue
 from actors.core.codec import event_to_json
-from actors.core.invoice import Invoice, Payment
+from actors.core.invoice import Invoice, Payment, State
 from actors.core.money import format_decimal
 from actors.ports import LogEntry
 from api.convert import STATUS_WORD, format_instant
@@ -21,10 +20,10 @@ Json = dict[str, Any]
 PAYMENT_STATES = ("mempool", "included", "replaced", "double_spent", "evicted")
 
 
-def invoice_json(invoice: Invoice, catalogue: Catalogue, *, tip_height: int | None) -> Json:
-    """The representation of an invoice; confirmations are counted from `tip_height`."""
+def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | None) -> Json:
+    """The representation of an invoice; confirmations are counted from its chain's tip."""
     terms = invoice.terms
-    tip = _tip(invoice, tip_height)
+    tip = _tip(invoice, health)
     due_base = max(0, terms.required_base - invoice.credited_base) if invoice.open else 0
     asset = catalogue.assets.get(terms.asset)
     return {
@@ -135,13 +134,21 @@ def _money(name: str, amount_base: int, asset: Asset | None) -> Json:
     return {name: decimal, f"{name}_base": str(amount_base)}
 
 
-def _tip(invoice: Invoice, tip_height: int | None) -> int | None:
-    """The tip to count from: a payment in a block proves that the chain is at least so high.
+def _tip(invoice: Invoice, health: ChainHealth | None) -> int | None:
+    """The height to count from: the chain's tip, or the block that is being told just now.
 
-    The invoice is told of a block before the chain's view counts it as read.
+    An invoice is told of a block before its chain counts the block as read, and a reader who was
+    woken by that must not be shown a confirmed invoice that still lacks a confirmation. The block
+    being told is always the one after the tip; a payment in it, or a settlement by it, proves it.
     """
-    known: Iterable[int | None] = (tip_height, *(one.height for one in invoice.payments))
-    return max((height for height in known if height is not None), default=None)
+    tip = health.tip.height if health and health.tip else None
+    known = [height for one in invoice.payments if (height := one.height) is not None]
+    highest = max([*known, *([] if tip is None else [tip])], default=None)
+    if highest is None or health is None or highest >= (health.node_height or 0):
+        return highest
+    settled = invoice.state is State.SETTLED and not invoice.reversed
+    lacking = settled and invoice.confirmed_base(highest) < invoice.needed_base
+    return highest + 1 if lacking else highest
 
 
 def _instant_or_none(at_ms: int | None) -> str | None:

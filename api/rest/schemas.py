@@ -200,6 +200,22 @@ SCHEMAS: Mapping[str, Schema] = {
         about="One recorded fact.",
     ),
     "History": _object({"items": _items("Event")}),
+    "Explanation": _object(
+        {
+            "id": _uuid("The invoice."),
+            "status": _text("Its status.", enum=list(STATE_OF_WORD)),
+            "reasons": {
+                "type": "array",
+                "minItems": 1,
+                "items": _object(
+                    {
+                        "code": _text("The reason, for programs."),
+                        "text": _text("The reason, in words."),
+                    }
+                ),
+            },
+        }
+    ),
     "Asset": _object(
         {
             "id": _text("The asset's id."),

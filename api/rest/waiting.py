@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 from uuid import UUID
 
 import trio
 
-from actors.core.invoice import Invoice
 from api.rest.edge import Edge
 from api.rest.problems import problem
+from api.rest.views import View, Views
 
 LOOK_AT_TIP_S = 1.0
 """A growing chain changes confirmations without a fact of the invoice; it is looked at so often."""
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """An invoice as it looked at one moment."""
-
-    invoice: Invoice
-    tip_height: int | None
-    """What its confirmations were counted from."""
-    content: bytes
-    etag: str
-
-
 class WaitingRoom:
     """Where long-polls wait; bounded, and emptied when the daemon stops."""
 
-    def __init__(self, edge: Edge) -> None:
-        self._edge = edge
+    def __init__(self, edge: Edge, views: Views) -> None:
+        self._hub = edge.hub
+        self._limit = edge.limits.waiting
+        self._views = views
         self._waiting: set[trio.CancelScope] = set()
         self._closed = False
 
@@ -48,7 +38,6 @@ class WaitingRoom:
     async def different(
         self,
         invoice_id: UUID,
-        look: Callable[[], Awaitable[View]],
         *,
         known: Callable[[View], bool],
         wait_s: float,
@@ -59,17 +48,18 @@ class WaitingRoom:
         """
         if self._closed:
             return None
-        limit = self._edge.limits.waiting
-        if len(self._waiting) >= limit:
-            raise problem("TOO_MANY_WAITING", f"{limit} requests are waiting, which is the limit.")
+        if len(self._waiting) >= self._limit:
+            raise problem(
+                "TOO_MANY_WAITING", f"{self._limit} requests are waiting, which is the limit."
+            )
         scope = trio.move_on_after(wait_s)
         self._waiting.add(scope)
         try:
             with scope:
                 while True:
                     # The bell first, then the look: a change in between rings it.
-                    with self._edge.hub.bell(invoice_id) as bell:
-                        view = await look()
+                    with self._hub.bell(invoice_id) as bell:
+                        view = await self._views.look(invoice_id)
                         if not known(view):
                             return view
                         await self._bell_or_tip(bell, view)
@@ -77,16 +67,11 @@ class WaitingRoom:
             self._waiting.discard(scope)
         return None
 
-    def tip_height(self, chain_id: str) -> int | None:
-        """The height from which confirmations count; None where the chain is not followed."""
-        health = self._edge.invoicing.health(chain_id)
-        return health.tip.height if health and health.tip else None
-
     async def _bell_or_tip(self, bell: trio.Event, view: View) -> None:
         if all(one.height is None for one in view.invoice.payments):
             await bell.wait()
             return
         chain_id = view.invoice.terms.chain
-        while not bell.is_set() and self.tip_height(chain_id) == view.tip_height:
+        while not bell.is_set() and self._views.tip_height(chain_id) == view.tip_height:
             with trio.move_on_after(LOOK_AT_TIP_S):
                 await bell.wait()

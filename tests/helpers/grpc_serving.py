@@ -25,7 +25,7 @@ class Lines:
     def _add(self, event: str, /, **fields: Any) -> None:
         self.entries.append((event, fields))
 
-    warning = error = exception = _add
+    debug = info = warning = error = _add
 
     @property
     def events(self) -> list[str]:

@@ -182,7 +182,7 @@ async def test_a_connection_that_fails_unexpectedly_ends_alone(autojump_clock):
     async with alone(Users()) as server:
         raw = await server.client()
         await server.server.serve_stream(Broken(), Peer("broken"))
-        assert server.log.events == ["grpc_connection_failed"]
+        assert server.log.events == ["a gRPC connection failed"]
         assert (await raw.unary("hello")).status == 0
         figures = server.server.statistics()
         assert (figures["connections"], figures["connections_failed"]) == (2, 1)

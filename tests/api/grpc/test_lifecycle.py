@@ -125,12 +125,12 @@ async def test_the_closing_text_is_chosen_per_method(autojump_clock):
 @pytest.mark.parametrize("path", [REGISTER, "/no/Such"])
 def test_a_closing_text_for_no_stream_is_a_mistake(path):
     with pytest.raises(ValueError, match=path):
-        Server([Users()], closed_texts={path: "Bye."})
+        Server([Users()], log=Lines(), closed_texts={path: "Bye."})
 
 
 def test_a_method_is_served_once():
     with pytest.raises(ValueError, match="served twice"):
-        Server([Users(), Users()])
+        Server([Users(), Users()], log=Lines())
 
 
 @pytest.mark.parametrize(
@@ -230,6 +230,6 @@ async def test_figures_add_up():
         assert figures["bytes_in"] > 100
         assert figures["bytes_out"] > 100
         (entry,) = running.log.entries
-        assert entry[0] == "grpc_handler_failed"
+        assert entry[0] == "a gRPC handler failed"
         assert entry[1]["method"] == REGISTER
         assert isinstance(entry[1]["exc_info"], ZeroDivisionError)

@@ -79,7 +79,7 @@ async def test_a_message_of_another_type_is_a_bug_of_the_handler(autojump_clock)
         raw = await server.client()
         answer = await raw.answer(await raw.open(STREAM, body=SUBSCRIBE))
         assert answer.status == Status.INTERNAL.value
-        assert server.log.events == ["grpc_handler_failed"]
+        assert server.log.events == ["a gRPC handler failed"]
 
 
 async def test_a_slow_reader_is_cut_off_and_the_others_are_not(autojump_clock):
@@ -105,7 +105,7 @@ async def test_a_slow_reader_is_cut_off_and_the_others_are_not(autojump_clock):
         figures = server.server.statistics()
         assert figures["readers_cut_off"] == 1
         assert figures["streams_open"] == 1
-        assert server.log.events == ["grpc_reader_cut_off"]
+        assert server.log.events == ["a slow reader was cut off"]
 
 
 async def test_pushing_to_a_stream_that_is_over_does_nothing(autojump_clock):
