@@ -55,6 +55,8 @@ class NewInvoice:
     """Time to pay; raised to 10 s, and cut at the end of the year 9999."""
     confirmations: int | None = None
     """None: the chain's default."""
+    expires_at_ms: int | None = None
+    """The deadline itself, instead of `ttl_ms`, within the same bounds."""
 
 
 class Invoicing:
@@ -128,6 +130,9 @@ class Invoicing:
         except PersistentError as error:
             return AssetDisabled(asset.id, str(error))
         now_ms = self._clock.now_ms()
+        expires_at_ms = wanted.expires_at_ms
+        if expires_at_ms is None:
+            expires_at_ms = now_ms + wanted.ttl_ms
         confirmations = wanted.confirmations
         return await supervisor.create(
             Terms(
@@ -145,7 +150,7 @@ class Invoicing:
                     supervisor.chain.confirmations if confirmations is None else confirmations
                 ),
                 created_at_ms=now_ms,
-                expires_at_ms=min(LAST_INSTANT_MS, now_ms + max(MIN_TTL_MS, wanted.ttl_ms)),
+                expires_at_ms=min(LAST_INSTANT_MS, max(now_ms + MIN_TTL_MS, expires_at_ms)),
                 watch_depth=supervisor.policy.settled_watch_depth,
             )
         )
