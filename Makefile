@@ -15,7 +15,7 @@ run: venv  ## real nodes, the daemon, two invoices paid; ONCE=1 ends by itself
 	@$(BIN)/python -m tests.demo
 
 test: venv-test lint  ## every test, on real nodes and a real PostgreSQL
-	@$(BIN)/python -m tests.nodes.install btc ltc postgres
+	@$(BIN)/python -m tests.nodes.install btc ltc postgres evm grpc-js solc
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: venv-test  ## style, types, generated code

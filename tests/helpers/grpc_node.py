@@ -1,37 +1,21 @@
-"""The official JavaScript client, installed once into ``.cache/npm``."""
+"""The official JavaScript client, run by Node.js."""
 
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-CACHE = REPOSITORY / ".cache" / "npm"
-PACKAGES = {"@grpc/grpc-js": "1.14.7", "@grpc/proto-loader": "0.8.1"}
-PROTO = REPOSITORY / "proto" / "goipay"
+from tests.nodes.install import DEFAULT_DEST, find, how_to_install
+from tests.nodes.npm import find_runtime
+
+PROTO = Path(__file__).resolve().parents[2] / "proto" / "goipay"
 
 
 def require_grpc_js() -> None:
-    """Install the client if it is not there yet; skip the test when that is impossible."""
-    for tool in ("node", "npm"):
-        if shutil.which(tool) is None:
-            pytest.skip(f"{tool} is not installed: the grpc-js client cannot be tested")
-    if all(_installed(name) == version for name, version in PACKAGES.items()):
-        return
-    CACHE.mkdir(parents=True, exist_ok=True)
-    (CACHE / "package.json").write_text(json.dumps({"private": True, "dependencies": PACKAGES}))
-    run = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund", "--ignore-scripts"],
-        cwd=CACHE,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    if run.returncode:
-        pytest.skip(f"npm cannot install {', '.join(PACKAGES)}: {run.stderr[-300:]}")
+    """Skip the test where the client is not installed."""
+    if find("grpc-js") is None:
+        pytest.skip(how_to_install("grpc-js"))
 
 
 def run_node(script: str, *arguments: str) -> list:
@@ -45,9 +29,11 @@ const address = process.argv[2];
 const out = [];
 process.on('exit', () => console.log(JSON.stringify(out)));
 """
+    runtime = find_runtime(DEFAULT_DEST)
+    assert runtime is not None
     run = subprocess.run(
-        ["node", "-e", head + script, "--", str(PROTO), *arguments],
-        cwd=CACHE,
+        [runtime.node, "-e", head + script, "--", str(PROTO), *arguments],
+        cwd=find("grpc-js"),
         capture_output=True,
         text=True,
         timeout=60,
@@ -55,8 +41,3 @@ process.on('exit', () => console.log(JSON.stringify(out)));
     )
     assert run.returncode == 0, run.stderr
     return json.loads(run.stdout)
-
-
-def _installed(name: str) -> str | None:
-    manifest = CACHE / "node_modules" / name / "package.json"
-    return json.loads(manifest.read_text())["version"] if manifest.exists() else None

@@ -1,12 +1,14 @@
 """Get real nodes and a database server for tests and the demo, without root.
 
-    python -m tests.nodes.install [btc] [ltc] [postgres] [xmr] [--dest DIR] [--mirror URL]
+    python -m tests.nodes.install [btc] [ltc] [postgres] [xmr] [evm] [grpc-js] [solc]
+                                  [--dest DIR] [--mirror URL]
 
 Downloads Debian packages with their libraries through apt, verified, and unpacks each into a
 folder of its own below DIR; the system is not changed. Every program is replaced there by a small
 script that runs it with that folder's own loader and libraries, so packages of a newer Debian run
-on an older one. The folders can be moved. A folder appears whole or not at all. Needs nothing but
-Python's standard library, and Debian's apt-get and dpkg-deb.
+on an older one. What Debian does not have comes from npm (tests/nodes/npm.py). The folders can be
+moved. A folder appears whole or not at all. Needs nothing but Python's standard library, and
+Debian's apt-get and dpkg-deb.
 """
 
 import argparse
@@ -27,6 +29,16 @@ from tests.nodes.apt import (
     PrivateApt,
     Target,
     machine_target,
+)
+from tests.nodes.npm import (
+    NPM_RECIPES,
+    RUNTIME,
+    NpmRecipe,
+    Runtime,
+    find_runtime,
+    install_packages,
+    install_runtime,
+    program_of,
 )
 from tests.nodes.sources import NoArchiveError, archive_at, debian_archive
 
@@ -54,8 +66,12 @@ class Recipe:
     def main_program(self) -> str:
         return self.programs[0].rpartition("/")[2]
 
+    @property
+    def stamp(self) -> str:
+        return f"{self.revision} {self.choices} {self.programs}\n"
 
-RECIPES = {
+
+RECIPES: dict[str, Recipe | NpmRecipe] = {
     "btc": Recipe(
         "Bitcoin Knots",
         choices=(("sid", "bitcoin-knots"), ("forky", "bitcoin-knots")),
@@ -79,26 +95,34 @@ RECIPES = {
         choices=(("trixie", "monero"), ("forky", "monero"), ("sid", "monero")),
         programs=("usr/bin/monerod", "usr/bin/monero-wallet-rpc"),
     ),
+    **NPM_RECIPES,
 }
 
 
 def find(node: str, dest: Path = DEFAULT_DEST) -> Path | None:
     """Return the path of a node's main program, or None when it is not on this machine.
 
-    Looks in ``dest``, then where the system keeps such programs, then along PATH.
+    Looks in ``dest``, then where the system keeps such programs, then along PATH. Of a library the
+    path is its folder, the one that holds ``node_modules``.
     """
     recipe = RECIPES[node]
-    if is_installed(node, dest):
-        return _one(dest / node / "root", recipe.programs[0])
-    return _system_program(recipe)
+    if not is_installed(node, dest):
+        return _system_program(recipe)
+    if isinstance(recipe, NpmRecipe):
+        return program_of(recipe, dest / node) if recipe.program else dest / node
+    return _one(dest / node / "root", recipe.programs[0])
 
 
 def is_installed(node: str, dest: Path = DEFAULT_DEST) -> bool:
-    """Whether ``dest`` holds the node as the current recipe makes it."""
+    """Whether ``dest`` holds the node as the current recipe makes it, and it can be used."""
+    recipe = RECIPES[node]
     try:
-        return (dest / node / _STAMP).read_text() == _stamp(RECIPES[node])
+        if (dest / node / _STAMP).read_text() != recipe.stamp:
+            return False
     except (FileNotFoundError, NotADirectoryError):
         return False
+    # A library needs its Node.js, which may have gone since.
+    return bool(recipe.main_program) or find_runtime(dest) is not None
 
 
 def how_to_install(node: str) -> str:
@@ -124,31 +148,61 @@ def install(nodes: list[str], *, dest: Path = DEFAULT_DEST, mirror: str | None =
 
 
 def _install_missing(nodes: list[str], dest: Path, mirror: str | None) -> None:
-    target = machine_target()
-    try:
-        archive = archive_at(mirror) if mirror else debian_archive()
-    except NoArchiveError as error:
-        raise InstallError(str(error)) from None
     work = dest / f".unpacking-{os.getpid()}"
-
-    @functools.cache
-    def apt_for(suite: str) -> PrivateApt:
-        apt = PrivateApt(work / f"apt-{suite}", archive=archive, suite=suite, arch=target.arch)
-        apt.update()
-        return apt
-
+    debian = functools.cache(lambda: _Debian(work, mirror))
     try:
         for node in nodes:
             recipe = RECIPES[node]
             _say(f"{recipe.title}:")
-            debs = _download(recipe, apt_for)
-            _unpack(debs, into=work / node, recipe=recipe, target=target)
-            (work / node / _STAMP).write_text(_stamp(recipe))
-            shutil.rmtree(dest / node, ignore_errors=True)
-            (work / node).rename(dest / node)
-            _say(f"  installed: {dest / node}")
+            if isinstance(recipe, NpmRecipe):
+                install_packages(recipe, into=work / node, runtime=_runtime(work, dest))
+            else:
+                debian().install(recipe, into=work / node)
+            (work / node / _STAMP).write_text(recipe.stamp)
+            _put(work / node, dest / node)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _runtime(work: Path, dest: Path) -> Runtime:
+    """Return a Node.js with npm, which is installed if need be."""
+    runtime = find_runtime(dest)
+    if runtime is None:
+        _say("  Node.js, because this machine has none with npm (61 MB) ...")
+        install_runtime(work / RUNTIME)
+        _put(work / RUNTIME, dest / RUNTIME)
+        runtime = find_runtime(dest)
+        assert runtime is not None
+    return runtime
+
+
+def _put(made: Path, place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    made.rename(place)
+    _say(f"  installed: {place}")
+
+
+class _Debian:
+    """Debian's packages: the machine's architecture and archive, one private apt per suite."""
+
+    def __init__(self, work: Path, mirror: str | None) -> None:
+        target = self._target = machine_target()
+        try:
+            archive = archive_at(mirror) if mirror else debian_archive()
+        except NoArchiveError as error:
+            raise InstallError(str(error)) from None
+
+        @functools.cache
+        def apt_for(suite: str) -> PrivateApt:
+            apt = PrivateApt(work / f"apt-{suite}", archive=archive, suite=suite, arch=target.arch)
+            apt.update()
+            return apt
+
+        self._apt_for = apt_for
+
+    def install(self, recipe: Recipe, *, into: Path) -> None:
+        debs = _download(recipe, self._apt_for)
+        _unpack(debs, into=into, recipe=recipe, target=self._target)
 
 
 def _download(recipe: Recipe, apt_for: Callable[[str], PrivateApt]) -> list[Path]:
@@ -232,8 +286,8 @@ def _one(root: Path, pattern: str) -> Path:
     return found[-1]
 
 
-def _system_program(recipe: Recipe) -> Path | None:
-    for pattern in recipe.system:
+def _system_program(recipe: Recipe | NpmRecipe) -> Path | None:
+    for pattern in _system_places(recipe):
         # By the number, so that 9 comes before 15.
         found = sorted(Path("/").glob(pattern), key=lambda p: (len(str(p)), str(p)))
         if found:
@@ -242,8 +296,8 @@ def _system_program(recipe: Recipe) -> Path | None:
     return Path(on_path) if on_path else None
 
 
-def _stamp(recipe: Recipe) -> str:
-    return f"{recipe.revision} {recipe.choices} {recipe.programs}\n"
+def _system_places(recipe: Recipe | NpmRecipe) -> tuple[str, ...]:
+    return recipe.system if isinstance(recipe, Recipe) else ()
 
 
 @contextlib.contextmanager
@@ -302,7 +356,8 @@ def _satisfied(node: str, dest: Path) -> bool:
     """
     if is_installed(node, dest):
         return True
-    return bool(RECIPES[node].system) and _system_program(RECIPES[node]) is not None
+    recipe = RECIPES[node]
+    return bool(_system_places(recipe)) and _system_program(recipe) is not None
 
 
 if __name__ == "__main__":

