@@ -183,9 +183,8 @@ class ChainSupervisor:
 
     async def read_up_to(self, as_of_ms: int, view: ChainView) -> None:
         assert self._actors is not None, "run() has started"
-        if self._failure is not None:
+        if self._supervisor.statistics().failing_since is not None:
             self._log.info("chain is current again", chain=self.chain.id, height=view.tip.height)
-            self._failure = None
         self._supervisor.healthy()
         await self._router.read_up_to(as_of_ms, self._actors, tip_height=view.tip.height)
         if self._told_again:
@@ -245,6 +244,8 @@ class ChainSupervisor:
                 push=status.push,
                 pruned_below=status.pruned_below,
             )
+        # It answers and is the right one: from here on the chain is behind, not out of reach.
+        self._failure = None
         await self._watcher.run()
 
     def _check_identity(self, status: NodeStatus) -> None:
@@ -340,4 +341,4 @@ class ChainSupervisor:
             return ChainState.STARTING, "the node has not answered yet"
         if progress.current:
             return ChainState.CURRENT, None
-        return ChainState.CATCHING_UP, progress.behind
+        return ChainState.CATCHING_UP, progress.behind or "reading what happened meanwhile"

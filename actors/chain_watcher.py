@@ -14,10 +14,15 @@ node that was restarted needs time to get its mempool back.
 
 A node whose tip is an *ancestor* of our view (restarted, still catching up) is behind, not
 reorganised: it is waited for. Only if it insists for `lag_patience_s` is it taken at its word.
+Both kinds of patience count only while the node answers: they begin anew with each connection.
+
+The cursor goes forward after the invoices have been told, and back before: whichever of two
+branches is active after a crash, the blocks that somebody was told of are told again.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -27,6 +32,7 @@ from actors.core.chain_events import (
     BlockConnected,
     BlocksDisconnected,
     ChainEvent,
+    ChainTx,
     MempoolChanged,
     Removal,
     RemovedTx,
@@ -53,6 +59,8 @@ SIGNALS = 1024
 SAVE_EVERY_S = 1.0
 """During catch-up over blocks that concern nobody, the cursor is saved this often."""
 PROGRESS_EVERY_S = 10.0
+CONTRADICTIONS = 20
+"""How often in a row a node may name a tip and then not give the blocks that lead to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ class WatchProgress:
 
 
 class Audience(Protocol):
-    """Whom a watcher tells; `view` is always what had been told before."""
+    """Whom a watcher tells; `view` is what has been told, but for a reorg: what is left of it."""
 
     async def tell(self, event: ChainEvent, view: ChainView) -> None:
         """Returns when every invoice concerned has acknowledged."""
@@ -128,6 +136,8 @@ class ChainWatcher:
         self._mempool_stale = True
         self._missing_since: dict[bytes, float] = {}
         self._short_since: float | None = None
+        self._snapshot_at = 0.0
+        self._saved = view
         self._saved_at = 0.0
 
     def statistics(self) -> MailboxStatistics:
@@ -137,6 +147,8 @@ class ChainWatcher:
         """Follow the node; raises what the driver raises when it fails. May be run again."""
         self._mailbox = Mailbox(SIGNALS)
         self._mempool_stale = True
+        self._missing_since.clear()
+        self._short_since = None
         # Subscribe, then snapshot: news that come while the snapshot is read wait in the mailbox.
         async with self._source.signals(self._index) as signals, trio.open_nursery() as nursery:
 
@@ -162,14 +174,16 @@ class ChainWatcher:
                     "reading the mempool again", chain=self._source.chain, reason=signal.reason
                 )
                 self._mempool_stale = True
-            elif isinstance(signal, TxLeft) and signal.txid in self._index.unconfirmed:
-                self._mempool_stale = True
         moved = any(isinstance(signal, TipMoved) for signal in signals)
         # A heartbeat asks for the tip too: an instant is read only with the blocks before it.
         if (moved or heartbeat or self._mempool_stale) and not await self._advance():
             self._mempool_stale = True
             return
         await self._news(arrived)
+        # Looked at after the news: what came and left in one round would be missed otherwise.
+        left = {signal.txid for signal in signals if isinstance(signal, TxLeft)}
+        if not left.isdisjoint(self._index.unconfirmed):
+            self._mempool_stale = True
         while self._mempool_stale or self._eviction_is_due():
             await self._read_mempool()
             if self._mempool_stale and not await self._advance():
@@ -178,6 +192,8 @@ class ChainWatcher:
             await self._current(heartbeat.received_at)
 
     async def _news(self, arrived: list[TxArrived]) -> None:
+        # What came before the last snapshot is in it, or has been replaced or mined since.
+        arrived = [signal for signal in arrived if signal.received_at >= self._snapshot_at]
         if not arrived:
             return
         for signal in arrived:
@@ -200,11 +216,14 @@ class ChainWatcher:
 
     async def _advance(self) -> bool:
         """Read up to the node's tip; False if the node is behind and has to be waited for."""
+        contradictions = 0
         while True:
             tip = await self._source.tip()
             self.progress.node_height = tip.height
             if tip.hash == self.view.tip.hash:
                 self._short_since = None
+                if self._saved is not self.view:
+                    await self._save_view()
                 return True
             fork_point = await self._fork_point()
             if fork_point != self.view.tip:
@@ -212,7 +231,15 @@ class ChainWatcher:
                     return False
                 await self._disconnect(fork_point)
             self._short_since = None
+            before = self.view
             await self._connect_up_to(tip)
+            contradictions = contradictions + 1 if self.view is before else 0
+            if contradictions >= CONTRADICTIONS:
+                raise TransientError(
+                    f"the {self._source.chain} node names block {tip.hash.hex()} at {tip.height} as"
+                    f" its tip, but does not give the blocks from {self.view.tip.height + 1} to it."
+                    f" If coin.{self._source.chain}.daemon.url leads to several nodes, name one"
+                )
 
     async def _fork_point(self) -> BlockRef:
         """The newest block of our view on the node's active chain."""
@@ -257,17 +284,30 @@ class ChainWatcher:
             fork_height=fork_point.height,
             fork_hash=fork_point.hash.hex(),
         )
+        shortened = self.view.disconnect_to(fork_point)
+        await self._audience.save(shortened)
+        self.view = self._saved = shortened
+        self._mempool_stale = True
         event = BlocksDisconnected(fork_point, depth, self._clock.now_ms())
         await self._audience.tell(event, self.view)
-        self.view = self.view.disconnect_to(fork_point)
-        self._mempool_stale = True
-        await self._save_view()
 
     async def _connect_up_to(self, tip: BlockRef) -> None:
         """Connect the blocks after the view's tip; stops early where a reorg breaks the row."""
+        heights = range(self.view.tip.height + 1, tip.height + 1)
+        blocks = self._source.read_blocks(heights, self._index)
+        try:
+            await self._connect(blocks, tip)
+        finally:
+            # A generator left in the middle would be finished by the garbage collector, some day.
+            if isinstance(blocks, AsyncGenerator):
+                await blocks.aclose()
+
+    async def _connect(
+        self, blocks: AsyncIterator[tuple[BlockRef, tuple[ChainTx, ...]]], tip: BlockRef
+    ) -> None:
         first = self.view.tip.height + 1
         started = reported = trio.current_time()
-        async for block, txs in self._source.read_blocks(range(first, tip.height + 1), self._index):
+        async for block, txs in blocks:
             if block.parent != self.view.tip.hash:
                 return
             event = BlockConnected(block, txs, self._clock.now_ms())
@@ -282,6 +322,7 @@ class ChainWatcher:
                 await self._save_view()
             if now - reported >= PROGRESS_EVERY_S:
                 reported = now
+                self.progress.current = False
                 self.progress.behind = f"catching up: block {block.height} of {tip.height}"
                 self._log.info(
                     "catching up",
@@ -293,6 +334,7 @@ class ChainWatcher:
 
     async def _save_view(self) -> None:
         await self._audience.save(self.view)
+        self._saved = self.view
         self._saved_at = trio.current_time()
 
     # --- mempool ----------------------------------------------------------------------------------
@@ -303,12 +345,14 @@ class ChainWatcher:
 
     async def _read_mempool(self) -> None:
         """Tell the difference between the node's mempool and what our invoices wait for."""
+        began = trio.current_time()
         snapshot = await self._source.read_mempool(self._index)
         if (await self._source.tip()).hash != self.view.tip.hash:
             # A block came in between: what is absent may be in it. Read that first.
             self._mempool_stale = True
             return
         self._mempool_stale = False
+        self._snapshot_at = began
         self.progress.mempool_reads += 1
         if snapshot.txs:
             await self._audience.tell(

@@ -5,8 +5,11 @@ One look-up per output, conflict or height in the watch index; the number of inv
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 from uuid import UUID
+
+import trio
 
 from actors.core.agenda import Agenda
 from actors.core.chain_events import (
@@ -72,12 +75,13 @@ class Router:
             case BlocksDisconnected():
                 height = event.fork_point.height
                 shortened = ChainShortened(height, event.at_ms)
-                holders = self.index.holders_above(height)
+                # Who was set aside is not in the index: told too, it loads or misses from here on.
+                holders = self.index.holders_above(height) | actors.set_aside()
                 await actors.deliver(
                     {invoice_id: [shortened] for invoice_id in holders}, height=height + 1
                 )
             case MempoolChanged():
-                await actors.deliver(self._mempool(event), height=tip_height + 1)
+                await actors.deliver(self._mempool(event, actors), height=tip_height + 1)
 
     async def read_up_to(self, as_of_ms: int, actors: InvoiceActors, *, tip_height: int) -> None:
         """The chain was read up to this instant: deadlines that lie before it have passed."""
@@ -107,6 +111,7 @@ class Router:
                 until = invoice.watched_until() if invoice else None
                 if until is not None and until < height:
                     actors.retire(invoice_id)
+            await trio.lowlevel.checkpoint()
 
     def _connected(self, event: BlockConnected) -> Deliveries:
         block, at_ms, index = event.block, event.at_ms, self.index
@@ -127,21 +132,26 @@ class Router:
                 index.claim(tx.txid, tx.spends)
         return mail
 
-    def _mempool(self, event: MempoolChanged) -> Deliveries:
+    def _mempool(self, event: MempoolChanged, actors: InvoiceActors) -> Deliveries:
         at_ms, index = event.at_ms, self.index
         mail: Deliveries = {}
+        fresh: dict[bytes, Iterable[UUID]] = {}
         for tx in event.added:
             losers = index.conflicting(tx.txid, tx.spends)
             payees = self._payees(tx)
+            if any(_in_a_block(actors.invoice(invoice_id), losers) for invoice_id in payees):
+                # Overtaken by the block that took its inputs: it is in no mempool any more.
+                continue
             since_ms = None if tx.first_seen_s is None else tx.first_seen_s * 1000
             for invoice_id, outputs in payees.items():
                 mail.setdefault(invoice_id, []).append(
                     TxSeen(tx.txid, outputs, at_ms, replaces=losers, known_since_ms=since_ms)
                 )
             removed = (RemovedTx(loser, Removal.REPLACED, tx.txid) for loser in losers)
-            self._removed(mail, removed, at_ms, told=payees)
+            self._removed(mail, removed, at_ms, told=payees, fresh=fresh)
             if payees:
                 index.claim(tx.txid, tx.spends)
+                fresh[tx.txid] = payees
         self._removed(mail, event.removed, at_ms, told=())
         return mail
 
@@ -160,10 +170,23 @@ class Router:
         at_ms: int,
         *,
         told: Iterable[UUID],
+        fresh: Mapping[bytes, Iterable[UUID]] = MappingProxyType({}),
     ) -> None:
-        """Tell the payees of removed transactions, except those `told` by what replaced them."""
+        """Tell the payees of removed transactions, except those `told` by what replaced them.
+
+        `fresh` are the payees of transactions that are being told in the same mail.
+        """
         for gone in removed:
-            for invoice_id in self.index.unconfirmed.get(gone.txid, set()).difference(told):
+            payees = self.index.unconfirmed.get(gone.txid, set()).union(fresh.get(gone.txid, ()))
+            for invoice_id in payees.difference(told):
                 mail.setdefault(invoice_id, []).append(
                     TxRemoved(gone.txid, gone.reason, gone.by, at_ms)
                 )
+
+
+def _in_a_block(invoice: Invoice | None, txids: Collection[bytes]) -> bool:
+    """Whether one of the transactions pays the invoice from a block of the active chain."""
+    return bool(txids) and any(
+        payment.height is not None and payment.outpoint.txid in txids
+        for payment in (invoice.payments if invoice else ())
+    )

@@ -75,6 +75,8 @@ class FakeChain:
         self.echo = False
         self.before_answer: Callable[[str], None] | None = None
         """Called with the question's name when the node is about to answer: races are made here."""
+        self.delays_s: dict[str, float] = {}
+        """How long the node takes to answer each question, by name; nothing by default."""
         self.fail_with: Exception | None = None
         self.connections = 0
         for _ in range(height + 1):
@@ -275,7 +277,7 @@ class FakeChain:
     # --- inside -----------------------------------------------------------------------------------
 
     async def _answer(self, question: str) -> None:
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(self.delays_s.get(question, 0))
         if self.before_answer is not None:
             self.before_answer(question)
         if self.fail_with is not None:
