@@ -116,6 +116,8 @@ def _responses(one: Operation) -> Json:
         responses[str(success.status)] = response
         if success.schema is not None:
             response["content"] = {success.media_type: {"schema": ref(success.schema)}}
+        elif success.media_type != JSON:
+            response["content"] = {success.media_type: {"schema": {"type": "string"}}}
         if success.status in (200, 201, 304) and success.schema in ("Invoice", None):
             response["headers"] = {
                 "ETag": {"description": "Of this representation.", "schema": {"type": "string"}}

@@ -42,7 +42,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A response as it is documented; `schema` names a component, None where there is no body."""
+    """A response as it is documented; `schema` names a component, None where it is no JSON."""
 
     status: int
     about: str

@@ -243,6 +243,5 @@ SCHEMAS: Mapping[str, Schema] = {
             "chains": {"type": "object", "additionalProperties": ref("Chain")},
         }
     ),
-    "Text": {"type": "string"},
     "Problem": _PROBLEM,
 }

@@ -55,7 +55,7 @@ class Service:
                 about="In the text format of Prometheus.",
                 query=None,
                 handle=self._metrics,
-                successes=(Success(200, "The metrics.", "Text", METRICS_TYPE),),
+                successes=(Success(200, "The metrics.", media_type=METRICS_TYPE),),
             ),
         )
 

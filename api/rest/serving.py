@@ -53,6 +53,14 @@ class HttpStatistics:
     """Ended by a fault in serving them."""
 
 
+class _Connection(TCPServer):
+    """Hypercorn's, which would outlive a peer that is gone until its idle time is up."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
 class HttpServer:
     """One listener and its connections; runs once."""
 
@@ -128,7 +136,7 @@ class HttpServer:
         app = wrap_app(self._app, 0, "asgi")
         try:
             # Hypercorn's annotation says TLS; what it does is for both.
-            await TCPServer(app, self._config, self._context, state, stream)  # type: ignore[arg-type]
+            await _Connection(app, self._config, self._context, state, stream)  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - the boundary: one bad peer ends one connection
             self._failed += 1
             self._log.warning("an http connection failed", error=repr(error), exc_info=error)
