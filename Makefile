@@ -25,7 +25,8 @@ lint: venv-test  ## style, types, generated code
 	$(BIN)/python -m proto.generate --check
 
 bench: venv-test  ## the figures of docs/performance.md, as a table and JSON
-	$(BIN)/python -m benchmarks
+	@$(BIN)/python -m tests.nodes.install btc
+	@$(BIN)/python -m benchmarks
 
 proto: venv-test  ## regenerate the code beside the .proto files
 	$(BIN)/python -m proto.generate
@@ -37,7 +38,7 @@ clean:  ## remove what was made, also downloaded nodes and the demo's state
 	rm -rf .venv .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 venv:
-	@$(PYTHON) tests/venv.py
+	@$(PYTHON) tests/environment.py
 
 venv-test:
-	@$(PYTHON) tests/venv.py test dev
+	@$(PYTHON) tests/environment.py test dev

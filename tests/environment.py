@@ -1,4 +1,4 @@
-"""Makes the virtual environment: `python3 tests/venv.py [extra …]`, standard library only.
+"""Makes the virtual environment: `python3 tests/environment.py [extra …]`, standard library only.
 
 Works on a bare Debian 12, where `venv` exists but Debian's python3-venv package (pip's wheel) may
 not: the wheel is then taken out of Debian's python3-pip-whl package, without root and without
