@@ -32,8 +32,14 @@ class InvoiceMachine(RuleBasedStateMachine):
     depths: tuple[int, ...]
     wild: bool
 
-    @initialize(data=st.data(), required_base=st.sampled_from([0, 1, 3, 8]))
-    def begin(self, data, required_base):
+    @initialize(
+        data=st.data(),
+        required_base=st.sampled_from([0, 1, 3, 8]),
+        paid_base=st.none() | st.integers(1, 9),
+        mined=st.booleans(),
+        waited=st.booleans(),
+    )
+    def begin(self, data, required_base, paid_base, mined, waited):
         self.world = World()
         self.confirmations = data.draw(st.sampled_from(self.depths))
         self.feeds = [
@@ -41,6 +47,12 @@ class InvoiceMachine(RuleBasedStateMachine):
             for style in Style
         ]
         self.rest()
+        if paid_base:
+            self.pay((paid_base,), ASSET)
+        if paid_base and mined:
+            self.mine({0}, None, None)
+        if waited:
+            self.wait(61)
 
     @property
     def after_deadline(self) -> bool:
@@ -70,6 +82,14 @@ class InvoiceMachine(RuleBasedStateMachine):
             self.world.broadcast(self.world.make(old.coin, amounts, old.asset))
         self.stepped()
 
+    @precondition(lambda self: any(tx.outputs for tx in self.world.mempool))
+    @rule(which=ONE)
+    def bump(self, which):
+        ours = [tx for tx in self.world.mempool if tx.outputs]
+        old = ours[which % len(ours)]
+        self.world.broadcast(self.world.make(old.coin, old.amounts_base, old.asset))
+        self.stepped()
+
     @rule(take=PICK, theft=st.none() | ONE, unseen=st.none() | AMOUNTS)
     def mine(self, take, theft, unseen):
         txs = [tx for number, tx in enumerate(self.world.mempool) if number in take]
@@ -87,13 +107,13 @@ class InvoiceMachine(RuleBasedStateMachine):
             self.world.mine([])
         self.stepped()
 
-    @rule(depth=st.integers(1, 12), take=PICK, thefts=PICK)
-    def reorganise(self, depth, take, thefts):
+    @rule(depth=st.integers(1, 12), take=PICK, bumps=PICK, thefts=PICK)
+    def reorganise(self, depth, take, bumps, thefts):
         deepest = len(self.world.chain) - 1
         if not self.wild:
             deepest = min(deepest, self.confirmations - 1)
         if deepest:
-            self.world.reorganise(min(depth, deepest), take, thefts)
+            self.world.reorganise(min(depth, deepest), take, bumps=bumps, thefts=thefts)
             self.stepped()
 
     @precondition(lambda self: self.world.mempool)
@@ -226,7 +246,7 @@ def meaning(invoice: Invoice) -> tuple[object, ...]:
     )
 
 
-SETTINGS = settings(max_examples=60, stateful_step_count=25, deadline=None)
+SETTINGS = settings(max_examples=80, stateful_step_count=25, deadline=None)
 
 TestWildMachine = WildMachine.TestCase
 TestWildMachine.settings = SETTINGS

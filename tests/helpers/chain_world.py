@@ -87,11 +87,12 @@ class World:
         self.mempool.remove(tx)
         self.evicted.append(tx)
 
-    def reorganise(self, depth: int, take: set[int], thefts: set[int]) -> None:
+    def reorganise(self, depth: int, take: set[int], *, bumps: set[int], thefts: set[int]) -> None:
         """Replace the last `depth` blocks by one more, whose first holds the `take`n transactions.
 
-        Numbers select among the transactions that are free again; a `theft` spends the coin of one
-        of them to somebody else, in the second new block.
+        Numbers select among the transactions that are free again. The first block also holds
+        `bumps`, which pay the same from the same coin; the second holds `thefts`, which spend a
+        coin to somebody else.
         """
         freed = [tx for _, txs in self.chain[-depth:] for tx in txs]
         del self.chain[-depth:]
@@ -99,7 +100,13 @@ class World:
             if all(tx.coin != other.coin for other in self.mempool):
                 self.mempool.insert(0, tx)
         candidates = list(self.mempool)
-        self.mine([tx for number, tx in enumerate(candidates) if number in take])
+        self.mine(
+            [
+                self.make(tx.coin, tx.amounts_base, tx.asset) if number in bumps else tx
+                for number, tx in enumerate(candidates)
+                if number in take | bumps
+            ]
+        )
         robbed = [tx for n, tx in enumerate(candidates) if n in thefts and tx in self.mempool]
         self.mine([self.make(tx.coin, ()) for tx in robbed])
         for _ in range(depth - 1):
