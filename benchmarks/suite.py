@@ -1,0 +1,128 @@
+"""Which benchmarks there are, what they promise, and how small they can be made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Target:
+    """What one figure is held against."""
+
+    what: str
+    figure: str
+    limit: float
+    unit: str = "×"  # noqa: RUF001 - the sign of a ratio
+    at_least: bool = False
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A function that returns its figures by name; imported only in the process that runs it."""
+
+    name: str
+    module: str
+    function: str
+    targets: tuple[Target, ...]
+    quick: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments for a run that proves only that it works."""
+
+    def run(self, *, quick: bool) -> dict[str, Any]:
+        figures: dict[str, Any] = self._callable()(**(self.quick if quick else {}))
+        return figures
+
+    @property
+    def text(self) -> str:
+        """What is measured and how, in the words of module and function, without hard breaks."""
+        words = [import_module(self.module).__doc__ or "", self._callable().__doc__ or ""]
+        paragraphs = "\n\n".join(word.strip() for word in words).split("\n\n")
+        return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+
+    def _callable(self) -> Any:
+        return getattr(import_module(self.module), self.function)
+
+
+SUITE = (
+    Benchmark(
+        "blocks",
+        "benchmarks.blocks",
+        "run",
+        (
+            Target("block search, 100 k open invoices : parsing alone", "match_100k_to_parse", 2),
+            Target("block search, 1 M open invoices : 1 k", "match_1m_to_1k", 1.2),
+        ),
+        quick={"rounds": 3, "watched": (100, 1_000, 10_000)},
+    ),
+    Benchmark(
+        "store",
+        "benchmarks.store",
+        "figures",
+        (
+            Target(
+                "log appends, 1000 at a time : raw sqlite3",
+                "sqlite_ratio_to_raw",
+                0.7,
+                at_least=True,
+            ),
+        ),
+        quick={"live": 2_000, "repeats": 1, "callers": 100},
+    ),
+    Benchmark(
+        "unary",
+        "benchmarks.grpc_server",
+        "bench_unary",
+        (
+            Target(
+                "gRPC calls, 32 at a time : grpclib on asyncio", "unary_ratio", 1.2, at_least=True
+            ),
+        ),
+        quick={"calls": 640, "rounds": 1},
+    ),
+    Benchmark(
+        "fanout",
+        "benchmarks.grpc_server",
+        "bench_fanout",
+        (
+            Target(
+                "gRPC stream to 1000 subscribers : grpclib on asyncio",
+                "fanout_ratio",
+                1.5,
+                at_least=True,
+            ),
+        ),
+        quick={"subscribers": 40, "events": 20, "connections": 4, "rounds": 1},
+    ),
+    Benchmark(
+        "latency",
+        "benchmarks.latency",
+        "run",
+        (
+            Target(
+                "node push → client's stream, 50 payments/s, p50",
+                "push_to_client_ms_p50",
+                8,
+                unit=" ms",
+            ),
+            Target("the same, p99", "push_to_client_ms_p99", 40, unit=" ms"),
+        ),
+        quick={"payments": 50},
+    ),
+    Benchmark(
+        "house",
+        "benchmarks.house",
+        "run",
+        (
+            Target(
+                "memory per open invoice, 100 k of them",
+                "memory_bytes_per_invoice",
+                1_500,
+                unit=" B",
+            ),
+            Target("start-up with 100 k open invoices", "start_s", 5, unit=" s"),
+        ),
+        quick={"invoices": 5_000, "starts": 1, "idle_s": 1.0, "payments": 40},
+    ),
+)
