@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import fields
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -44,10 +45,11 @@ class CodecError(ValueError):
 
 def event_to_json(event: ev.Event) -> Json:
     """The event's fields without `kind`, which is stored beside them."""
-    return {
-        name: getattr(event, name) if encode is None else encode(getattr(event, name))
-        for name, encode in _ENCODERS[type(event)]
-    }
+    names, values_of, encoders = _ENCODERS[type(event)]
+    encoded = dict(zip(names, values_of(event), strict=True))
+    for name, encode in encoders:
+        encoded[name] = encode(encoded[name])
+    return encoded
 
 
 def event_from_json(kind: str, data: Json) -> ev.Event:
@@ -182,10 +184,20 @@ def _encoder(name: str) -> Callable[[Any], Any] | None:
             return None
 
 
-_ENCODERS: dict[type, tuple[tuple[str, Callable[[Any], Any] | None], ...]] = {
-    kind: tuple((field.name, _encoder(field.name)) for field in fields(kind))
-    for kind in _KINDS.values()
-}
+_Encoder = tuple[
+    tuple[str, ...], Callable[[Any], tuple[Any, ...]], tuple[tuple[str, Callable[[Any], Any]], ...]
+]
+
+
+def _encoder_of(kind: type[ev.Event]) -> _Encoder:
+    """The fields, what reads them all at once, and the encoders of those that need one."""
+    names = tuple(field.name for field in fields(kind))
+    special = ((name, _encoder(name)) for name in names)
+    encoders = tuple((name, encode) for name, encode in special if encode is not None)
+    return names, attrgetter(*names) if len(names) > 1 else lambda event: (event.at_ms,), encoders
+
+
+_ENCODERS: dict[type, _Encoder] = {kind: _encoder_of(kind) for kind in _KINDS.values()}
 
 
 def _decode(name: str, value: Any) -> Any:

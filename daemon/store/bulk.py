@@ -1,6 +1,6 @@
 """The statements of an append, many rows at a time, in each engine's quickest form.
 
-SQLite: `VALUES` lists in a few fixed lengths. The driver lets go of the interpreter lock around
+SQLite: `VALUES` lists in a few lengths. The driver lets go of the interpreter lock around
 each step of a statement, and with executemany a step is one row: a writer beside a busy event loop
 then waits up to a switch interval (5 ms) per row. PostgreSQL: one `unnest` per table and batch, so
 the statement is the same whatever the number of rows and a batch costs one round trip per table.
@@ -8,8 +8,10 @@ the statement is the same whatever the number of rows and a batch costs one roun
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from functools import cache
+from itertools import repeat
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -41,19 +43,22 @@ class Bulk(Protocol):
 
 
 class SqliteBulk:
+    # Each statement is run by executemany with one set of parameters: unlike execute, it does not
+    # give up the interpreter lock once more to ask for the last row id.
+
     def key(self, id_: UUID) -> bytes:
         return id_.bytes
 
     def insert(
         self, connection: Connection, table: str, columns: tuple[str, ...], rows: Flat
     ) -> None:
-        for count, values in _parts(rows, len(columns)):
-            connection.exec_driver_sql(_sqlite_insert(table, columns, count), values)
+        for count, values in parts(rows, len(columns)):
+            connection.exec_driver_sql(_sqlite_insert(table, columns, count), [values])
 
     def update_invoices(self, connection: Connection, rows: Flat) -> int:
         changed = 0
-        for count, values in _parts(rows, len(UPDATE_COLUMNS)):
-            changed += connection.exec_driver_sql(_sqlite_update(count), values).rowcount
+        for count, values in parts(rows, len(UPDATE_COLUMNS)):
+            changed += connection.exec_driver_sql(_sqlite_update(count), [values]).rowcount
         return changed
 
 
@@ -72,18 +77,26 @@ class PostgresBulk:
         return connection.exec_driver_sql(_postgres_update(), arrays).rowcount
 
 
-_LENGTHS = (256, 64, 16, 4, 1)
-"""Few enough for the driver's statement cache; 256 rows of 17 columns are below 32766 parameters,
-SQLite's limit."""
+_LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Rows in one statement. Few lengths, so that the driver keeps every statement ready: to prepare
+one costs more than to run it. 17 columns of 1024 stay below 32766 parameters, SQLite's limit."""
 
 
-def _parts(rows: Flat, width: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+def parts(rows: Flat, width: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """Rows of `width` values in as a rule two parts, the last filled up with rows of NULLs.
+
+    Two, because after each the interpreter lock has to be won back. 625 rows are 512 and 128.
+    """
     at = 0
-    for length in _LENGTHS:
-        step = length * width
-        while len(rows) - at >= step:
-            yield length, tuple(rows[at : at + step])
-            at += step
+    left = len(rows) // width
+    while left:
+        longest_below = _LENGTHS[bisect_right(_LENGTHS, left) - 1]
+        last = at > 0 and left <= _LENGTHS[-1]
+        length = _LENGTHS[bisect_left(_LENGTHS, left)] if last else longest_below
+        part = rows[at * width : (at + length) * width]
+        yield length, (*part, *repeat(None, length * width - len(part)))
+        at += length
+        left = max(0, left - length)
 
 
 def _arrays(rows: Flat, width: int) -> tuple[list[Any], ...]:
@@ -99,7 +112,9 @@ def _sqlite_values(columns: int, rows: int) -> str:
 @cache
 def _sqlite_insert(table: str, columns: tuple[str, ...], rows: int) -> str:
     names = ", ".join(columns)
-    return f"INSERT INTO {table} ({names}) {_sqlite_values(len(columns), rows)}"
+    values = _sqlite_values(len(columns), rows)
+    rows_given = f"SELECT * FROM ({values}) WHERE column1 IS NOT NULL"  # noqa: S608 - our own names
+    return f"INSERT INTO {table} ({names}) {rows_given}"
 
 
 @cache

@@ -20,12 +20,14 @@ from daemon.store import rows
 def check_steps(before: Invoice | None, steps: Sequence[Step]) -> None:
     """Assert that `steps` continue `before` without a gap: anything else is a bug of the caller."""
     assert steps, "an append records at least one fact"
-    version = before.version if before else 0
-    terms = before.terms if before else steps[0].after.terms
     assert isinstance(steps[0].event, InvoiceCreated) == (before is None), "creation comes first"
-    for number, step in enumerate(steps, version + 1):
-        assert step.after.version == number, f"version {step.after.version} follows {number - 1}"
-        assert step.after.terms is terms or step.after.terms == terms, "terms never change"
+    terms = (before or steps[0].after).terms
+    version = before.version if before else 0
+    for step in steps:
+        version += 1
+        after = step.after
+        assert after.version == version, f"version {after.version} follows {version - 1}"
+        assert after.terms is terms or after.terms == terms, "terms never change"
 
 
 class Request:
