@@ -19,6 +19,12 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.nodes.apt import InstallError, PrivateApt, machine_target  # noqa: E402
+from tests.nodes.sources import NoArchiveError, debian_archive  # noqa: E402
+
+SUITE = "bookworm"
 FOLDER = ROOT / ".venv"
 PYTHON = FOLDER / "bin" / "python"
 OLDEST = (3, 11)
@@ -39,8 +45,10 @@ def main(extras: list[str]) -> None:
     target = f".[{','.join(extras)}]" if extras else "."
     print(f"installing tallyd{target[1:]} and what it needs into {FOLDER.name}/ …", flush=True)
     constraints = ["--constraint", "constraints.txt"] if (ROOT / "constraints.txt").exists() else []
+    # A person sees the progress of each download; a log only what goes wrong.
+    noise = ["--progress-bar=on"] if sys.stdout.isatty() else ["--quiet"]
     _run(PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--no-warn-script-location",
-         "--quiet", "--progress-bar=on", *constraints, "--editable", target)  # fmt: skip
+         *noise, *constraints, "--editable", target)  # fmt: skip
     stamp.write_text("\n".join(_fingerprint(part) for part in ([], extras)) + "\n")
 
 
@@ -70,14 +78,19 @@ def _pip_wheel(scratch: Path) -> Path:
     installed = sorted(Path("/usr/share/python-wheels").glob("pip-*.whl"))
     if installed:
         return installed[-1]
-    if shutil.which("apt-get") is None:
-        sys.exit(
-            "this Python has no pip and this machine has no apt-get to get it from: install pip"
-            " (or the venv package) for it, or name another one: make PYTHON=… …"
-        )
     print("this Python has no pip; taking it from Debian's python3-pip-whl package", flush=True)
-    _run("apt-get", "download", "-qq", "python3-pip-whl", cwd=scratch)
-    for package in scratch.glob("*.deb"):
+    try:
+        apt = PrivateApt(
+            scratch / "apt", archive=debian_archive(), suite=SUITE, arch=machine_target().arch
+        )
+        apt.update()
+        packages = apt.download(["python3-pip-whl"])
+    except (InstallError, NoArchiveError) as error:
+        sys.exit(
+            f"{error}\nInstall pip (Debian: apt install python3-venv), or name a Python with it:"
+            " make PYTHON=/path/to/python3.11 …"
+        )
+    for package in packages:
         _run("dpkg-deb", "-x", package, scratch)
     return next(scratch.glob("usr/share/python-wheels/pip-*.whl"))
 
