@@ -20,7 +20,7 @@ PACKAGES = ("actors", "api", "daemon", "proto")
 
 CORE_MAY_IMPORT = {
     "__future__", "collections", "dataclasses", "datetime", "decimal", "enum", "functools",
-    "heapq", "itertools", "math", "re", "sys", "types", "typing", "uuid",
+    "heapq", "itertools", "math", "operator", "re", "sys", "types", "typing", "uuid",
 }  # fmt: skip
 """What is pure of the standard library. `datetime` only converts: see the test on clocks."""
 
