@@ -36,7 +36,10 @@ def read_cursor(text: str, query: InvoiceQuery) -> tuple[int, UUID]:
     if raw[1 : 1 + _DIGEST_BYTES] != _digest(query):
         raise CursorError("belongs to a list with other filters or another order; begin anew")
     at = 1 + _DIGEST_BYTES
-    return int.from_bytes(raw[at : at + 8], "big"), UUID(bytes=raw[at + 8 :])
+    position = int.from_bytes(raw[at : at + 8], "big")
+    if position >= 2**63:
+        raise CursorError("names a position that no list has; take it from `next` as it is")
+    return position, UUID(bytes=raw[at + 8 :])
 
 
 def _digest(query: InvoiceQuery) -> bytes:
