@@ -148,7 +148,7 @@ class InvoiceActors:
 
         The actor exists before the append, so nothing that the chain says in between is lost. The
         append is finished even if the caller is cancelled. Raises TransientError if the store could
-        not write: then there is no such invoice.
+        not write: then there is no such invoice; or if the daemon is stopped meanwhile.
         """
         actor = InvoiceActor(terms.invoice_id, None)
         actor.awake = True
@@ -158,8 +158,12 @@ class InvoiceActors:
         await creation.done.wait()
         if creation.failure is not None:
             raise creation.failure
-        assert actor.invoice is not None, "a created invoice has a state"
-        return actor.invoice
+        if creation.invoice is None:
+            raise TransientError(
+                f"tallyd was stopped while invoice {terms.invoice_id} was being recorded: ask for"
+                " another one when it is back"
+            )
+        return creation.invoice
 
     async def deliver(self, mail: Mapping[UUID, Sequence[Input]], *, height: int) -> None:
         """Hand each invoice its inputs; returns when all of them are acknowledged.
@@ -200,6 +204,7 @@ class InvoiceActors:
             outcome = await self._store.append(None, (step,))
             assert not isinstance(outcome, VersionConflict), "invoice ids are never reused"
             self._apply(actor, outcome)
+            creation.invoice = outcome[-1].after
         except Exception as error:  # noqa: BLE001 - whoever asked for the invoice is told
             creation.failure = error
         finally:
@@ -318,12 +323,13 @@ class InvoiceActors:
 class _Creation:
     """A creation on its way: who asked for it waits for `done`."""
 
-    __slots__ = ("done", "failure", "terms")
+    __slots__ = ("done", "failure", "invoice", "terms")
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
         self.done = trio.Event()
         self.failure: Exception | None = None
+        self.invoice: Invoice | None = None
 
 
 def _steps(invoice: Invoice, inputs: Sequence[Input]) -> tuple[Step, ...]:

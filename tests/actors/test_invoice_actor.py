@@ -456,3 +456,33 @@ async def test_an_idle_actor_is_small(autojump_clock):
             tracemalloc.stop()
         assert grown / count < 400
         assert not hasattr(InvoiceActor(UUID(int=1), None), "__dict__")
+
+
+async def test_whoever_waits_for_a_creation_is_told_when_the_daemon_stops(autojump_clock):
+    async with trio.open_nursery() as callers, house() as it:
+        it.store.gate = trio.Event()
+
+        async def caller() -> None:
+            with pytest.raises(TransientError, match="stopped while invoice"):
+                await it.create()
+
+        callers.start_soon(caller)
+        await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_creation_counts_though_mail_right_after_it_crashes(autojump_clock, poison):
+    async with house() as it:
+        it.store.gate = trio.Event()
+        terms = creation(1).after.terms
+        poison[terms.invoice_id] = 1_000
+        async with trio.open_nursery() as nursery:
+
+            async def caller() -> None:
+                assert (await it.actors.create(terms)).terms == terms
+
+            nursery.start_soon(caller)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(it.deliver, {terms.invoice_id: [pay()]})
+            await trio.testing.wait_all_tasks_blocked()
+            it.store.gate.set()
+        assert it.actors.set_aside() == {terms.invoice_id}

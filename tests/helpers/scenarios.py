@@ -170,7 +170,7 @@ class Stage:
         if self.delivery is Delivery.RESTARTED:
             await self.it.start()
         self.node.push(MempoolStale("the end of the scenario"))
-        await trio.sleep(self.it.policy.eviction_grace_s + 2 * 10)
+        await trio.sleep(self.it.policy.eviction_grace_s + 5)
 
     async def _forget_and_repeat(self) -> None:
         """As after a crash between append and cursor: the last blocks are read a second time."""

@@ -17,7 +17,7 @@ from actors.core.assets import Chain
 from actors.core.events import Terms
 from actors.core.invoice import Invoice
 from actors.event_hub import EventHub
-from actors.ports import ChainSource, Committed
+from actors.ports import ChainSource, Committed, TransientError
 from actors.supervisor import RestartPolicy
 from tests.helpers.fake_chain import FakeChain
 from tests.helpers.faulty_store import FaultyStore
@@ -87,6 +87,9 @@ class WatchedChain:
         if self._scope is not None:
             self._scope.cancel()
 
+    async def stopped(self) -> None:
+        await self._stopped.wait()
+
     async def stop(self) -> None:
         self.crash()
         await self._stopped.wait()
@@ -97,7 +100,7 @@ class WatchedChain:
 
     @property
     def running(self) -> bool:
-        return not self._stopped.is_set()
+        return self._scope is not None and not self._scope.cancel_called
 
     async def _run(
         self,
@@ -141,9 +144,17 @@ class WatchedChain:
 
     async def create(self, amount_base: int = 100, **changes) -> Terms:
         """A recorded invoice; without a wish it needs 2 confirmations within an hour."""
-        wanted = self.terms(amount_base, **{"confirmations": 2, **changes})
-        await self.supervisor.create(wanted)
-        return wanted
+        while True:
+            wanted = self.terms(amount_base, **{"confirmations": 2, **changes})
+            try:
+                await self.supervisor.create(wanted)
+            except TransientError:
+                if self.running:
+                    raise
+                # As a backend would: the daemon was stopped meanwhile, ask again when it is back.
+                await trio.sleep(1)
+            else:
+                return wanted
 
     async def invoice(self, of: Terms) -> Invoice:
         row = await self.store.invoice(of.invoice_id)
