@@ -15,6 +15,7 @@ from daemon.drivers.bitcoin_mempool import MempoolReader
 from daemon.drivers.bitcoin_rpc import BitcoinRpc
 from daemon.drivers.bitcoin_zmq import reachable
 from daemon.drivers.jsonrpc import JsonRpcClient, JsonRpcStatistics, Login
+from daemon.drivers.signal_buffer import SignalStatistics
 
 TOPICS = ("sequence", "rawtx", "hashblock")
 
@@ -29,6 +30,15 @@ class ZmqChoice:
 
     enabled: bool = True
     endpoints: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BitcoinStatistics:
+    rpc: JsonRpcStatistics
+    signals: SignalStatistics | None
+    """Of the last subscription; None before the first."""
+    known_txs: int
+    """Mempool transactions that need not be fetched again, about."""
 
 
 class BitcoinSource:
@@ -58,6 +68,7 @@ class BitcoinSource:
         self._poll_interval_s = poll_interval_s
         self._rpc = BitcoinRpc(client)
         self._mempool = MempoolReader(self._rpc, asset)
+        self._feed: BitcoinFeed | None = None
 
     @property
     def chain(self) -> str:
@@ -65,7 +76,7 @@ class BitcoinSource:
 
     def use_login(self, login: Login) -> None:
         """Credentials changed while running (SIGHUP)."""
-        self._client.login = login
+        self._client.credentials.login = login
 
     async def status(self) -> NodeStatus:
         rpc = self._rpc
@@ -123,7 +134,7 @@ class BitcoinSource:
     @asynccontextmanager
     async def signals(self, index: WatchIndex) -> AsyncIterator[AsyncIterator[Signal]]:
         """The node's news (see ChainSource.signals and BitcoinFeed)."""
-        feed = BitcoinFeed(
+        self._feed = feed = BitcoinFeed(
             self._rpc,
             self._mempool,
             index,
@@ -137,8 +148,12 @@ class BitcoinSource:
     async def aclose(self) -> None:
         await self._client.aclose()
 
-    def statistics(self) -> JsonRpcStatistics:
-        return self._client.statistics()
+    def statistics(self) -> BitcoinStatistics:
+        return BitcoinStatistics(
+            rpc=self._client.statistics(),
+            signals=self._feed.statistics() if self._feed else None,
+            known_txs=len(self._mempool),
+        )
 
     async def _endpoints(self) -> dict[str, str]:
         """Topic → ZMQ address; only topics that we have a use for."""

@@ -25,9 +25,9 @@ from actors.ports import Heartbeat, Log, PersistentError, TransientError
 from daemon.drivers.bitcoin_mempool import MempoolReader
 from daemon.drivers.bitcoin_news import LEFT_HOLD_S, News
 from daemon.drivers.bitcoin_rpc import BitcoinRpc
-from daemon.drivers.bitcoin_zmq import BadMessageError, Subscription
+from daemon.drivers.bitcoin_zmq import BadAddressError, BadMessageError, Subscription
 from daemon.drivers.jsonrpc import RpcError
-from daemon.drivers.signal_buffer import SignalBuffer
+from daemon.drivers.signal_buffer import SignalBuffer, SignalStatistics
 
 BEAT_S = 1.0
 CONNECT_S = 3.0
@@ -71,6 +71,7 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
         self._is_push_up = False
         self._is_in_trouble = False
         self._list_at = 0.0
+        self._as_of = 0.0
         self._pool_size: tuple[int, int] | None = None
 
     async def __aenter__(self) -> SignalBuffer:
@@ -96,6 +97,7 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
         await self._manager.__aexit__(None, None, None)
 
     async def _start(self, nursery: trio.Nursery) -> None:
+        self._as_of = trio.current_time()
         if self._topics:
             nursery.start_soon(self._guard, self._run_push)
             with trio.move_on_after(CONNECT_S) as waited:
@@ -115,10 +117,14 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
         except (TransientError, PersistentError) as error:
             self._buffer.fail(error)
 
+    def statistics(self) -> SignalStatistics:
+        return self._buffer.statistics()
+
     # --- asking ---
 
     async def _run_beat(self) -> None:
         pause_s = min(BEAT_S, self._poll_interval_s)
+        asked_before = self._as_of
         while True:
             began = trio.current_time()
             # A listing that falls due before half of the next pause is over is made now.
@@ -126,8 +132,13 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
                 await self._list()
             else:
                 await self._check()
+                if self._is_mempool_pushed:
+                    # What the node knew a beat ago has been announced by now; a node under load
+                    # may take a while, so no more is claimed.
+                    self._as_of = max(self._as_of, asked_before)
+            asked_before = began
             self._news.let_leave(before=trio.current_time())
-            self._buffer.put(Heartbeat(began))
+            self._buffer.put(Heartbeat(self._as_of))
             # Listing a full mempool is work for both sides: spend at most half the time on it.
             now = trio.current_time()
             await trio.sleep_until(max(began + pause_s, 2 * now - began))
@@ -169,6 +180,7 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
         self._see_tip(listing.tip)
         for tx in await self._mempool.fetch(self._mempool.unknown(listing.ordered), self._index):
             self._news.arrive(tx, now)
+        self._as_of = began
         if not listing.is_of_tip:
             self._list_at = began
             return
@@ -196,6 +208,13 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
         return self._is_push_up and self._topics >= MEMPOOL_TOPICS
 
     async def _run_push(self) -> None:
+        try:
+            await self._subscribe_for_ever()
+        except BadAddressError as error:
+            self._report_trouble(f"cannot be reached at {error}")
+            self._subscribed.set()
+
+    async def _subscribe_for_ever(self) -> None:
         while True:
             with Subscription(self._endpoints) as subscription:
                 self._subscription = subscription

@@ -5,7 +5,7 @@ Nothing here matters: a forgotten transaction is fetched again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import trio
@@ -50,10 +50,8 @@ class TxidSet:
         return txid in self._young or txid in self._old
 
     def __len__(self) -> int:
-        return len(self._young | self._old)
-
-    def __iter__(self) -> Iterator[bytes]:
-        return iter(self._young | self._old)
+        """At most; the generations may share some."""
+        return len(self._young) + len(self._old)
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +160,10 @@ class MempoolReader:
         if len(self._concerning) >= CONCERNING_LIMIT:
             del self._concerning[next(iter(self._concerning))]
         self._concerning[txid] = match
+
+    def __len__(self) -> int:
+        """How many transactions are remembered, about."""
+        return len(self._foreign) + len(self._concerning)
 
     def knows(self, txid: bytes) -> bool:
         return txid in self._foreign or txid in self._concerning

@@ -10,12 +10,10 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
-from urllib.parse import urlsplit
+from typing import Self
 
 import trio
 import zmq
-from zmq.utils.monitor import parse_monitor_message
 
 MESSAGE_LIMIT_BYTES = 8 * 1024 * 1024
 """No transaction is larger than a block; more is not from a node."""
@@ -26,12 +24,17 @@ _PING_TIMEOUT_MS = 6_000
 _RETRY_MS = 100
 _RETRY_MOST_MS = 5_000
 _EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_MONITOR_EVENT = struct.Struct("=HI")
 _COUNTER = struct.Struct("<I")
 _COUNTER_VALUES = 1 << 32
 
 
 class BadMessageError(Exception):
     """A message of another shape than a node's notifications have."""
+
+
+class BadAddressError(Exception):
+    """ZMQ cannot connect to an address of this form; the text names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +51,18 @@ def reachable(address: str, host: str) -> str:
 
     A node names 0.0.0.0, its own loopback or an address of its own network.
     """
-    parts = urlsplit(address)
-    if parts.scheme != "tcp" or parts.port is None:
+    scheme, _, place = address.partition("://")
+    port = place.rpartition(":")[2]
+    if scheme != "tcp" or not port.isdecimal():
         return address
-    return f"tcp://[{host}]:{parts.port}" if ":" in host else f"tcp://{host}:{parts.port}"
+    return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
 class Subscription:
     """A subscription to `endpoints` (topic → address); a context manager.
 
     Lost connections are made again by ZMQ itself; what was published meanwhile is lost, and
-    `is_live` tells. Endpoints that cannot exist (a bad address) raise zmq.ZMQError.
+    `is_live` tells. Entering raises BadAddressError.
     """
 
     def __init__(self, endpoints: Mapping[str, str]) -> None:
@@ -86,7 +90,11 @@ class Subscription:
 
     def __enter__(self) -> Self:
         for address in self._addresses:
-            self._socket.connect(address)
+            try:
+                self._socket.connect(address)
+            except zmq.ZMQError as error:
+                self._close()
+                raise BadAddressError(f"{address} ({error.strerror})") from None
         return self
 
     def __exit__(
@@ -95,6 +103,9 @@ class Subscription:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=0)
@@ -127,9 +138,10 @@ class Subscription:
         """Follow the connections; returns the addresses that were lost, one per loss."""
         lost: list[str] = []
         while (frames := _receive(self._monitor)) is not None:
-            event: dict[str, Any] = dict(parse_monitor_message(frames))
-            address = event["endpoint"].decode("ascii", "replace")
-            if event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+            # Read by hand: zmq.utils.monitor would import asyncio.
+            event, _ = _MONITOR_EVENT.unpack(frames[0])
+            address = frames[1].decode("ascii", "replace")
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._connected.add(address)
             elif address in self._connected:
                 self._connected.discard(address)

@@ -10,15 +10,13 @@ Numbers are exact: JSON fractions arrive as Decimal, never as float.
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any, NoReturn
 
 import trio
@@ -32,13 +30,27 @@ from daemon.drivers.jsonrpc_http import (
     TooLargeError,
     parse_url,
 )
+from daemon.drivers.jsonrpc_login import Credentials, Login
+
+__all__ = [
+    "BATCH_LIMIT",
+    "IN_WARMUP",
+    "MAX_ANSWER_BYTES",
+    "METHOD_NOT_FOUND",
+    "AnswerTooLargeError",
+    "Call",
+    "JsonRpcClient",
+    "JsonRpcStatistics",
+    "Lane",
+    "Login",
+    "RpcError",
+]
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The largest honest answers: a 4 MB block is 8 MB of hex, 300 k mempool ids are 20 MB."""
 BATCH_LIMIT = 1000
 IN_WARMUP = -28
 METHOD_NOT_FOUND = -32601
-_COOKIE_BYTES = 1024
 _SHOWN = 80
 
 Call = tuple[str, tuple[Any, ...]]
@@ -60,15 +72,6 @@ class AnswerTooLargeError(TransientError):
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
-    """How we show a node who we are: user and password, or its cookie file, or not at all."""
-
-    user: str | None = None
-    password: str | None = field(default=None, repr=False)
-    cookie_file: Path | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class JsonRpcStatistics:
     calls: int
     requests: int
@@ -83,8 +86,8 @@ class JsonRpcClient:
     """Calls one node.
 
     `setting` is the name under which a person configured it: `coin.btc`. At most `connections`
-    requests are under way at once; more wait their turn. Assign `login` to change credentials while
-    running.
+    requests are under way at once; more wait their turn. Assign `credentials.login` to change it
+    while running.
     """
 
     def __init__(
@@ -99,13 +102,12 @@ class JsonRpcClient:
     ) -> None:
         self.address, user, password = parse_url(url)
         self.setting = setting
-        self.login = login or Login(user, password)
+        self.credentials = Credentials(login or Login(user, password), setting=setting)
         self.timeout_s = timeout_s
         self._max_answer_bytes = max_answer_bytes
         self._limiter = trio.CapacityLimiter(connections)
         self._idle: list[Lane] = []
         self._lanes: set[Lane] = set()
-        self._cookie: str | None = None
         self._next_id = 0
         self._requests = 0
         self._failures = 0
@@ -175,47 +177,6 @@ class JsonRpcClient:
         if lane in self._lanes:
             self._lanes.discard(lane)
             self._bytes_received += lane.bytes_received
-
-    def authorization(self) -> str | None:
-        """The header's value; reads the cookie file when none is at hand."""
-        login = self.login
-        if login.cookie_file is not None:
-            if self._cookie is None:
-                self._cookie = self._read_cookie(login.cookie_file)
-            return _basic(self._cookie)
-        if login.user is None and login.password is None:
-            return None
-        return _basic(f"{login.user or ''}:{login.password or ''}")
-
-    def renew_cookie(self) -> bool:
-        """After HTTP 401: whether the cookie file holds another cookie now (the node restarted)."""
-        if self.login.cookie_file is None:
-            return False
-        refused, self._cookie = self._cookie, None
-        return self.authorization() != _basic(refused or "")
-
-    def _read_cookie(self, path: Path) -> str:
-        name = f"{self.setting}.cookie_file"
-        try:
-            with path.open("rb") as file:
-                cookie = file.read(_COOKIE_BYTES).decode("ascii").strip()
-        except FileNotFoundError:
-            raise TransientError(
-                f"{name}: {path} does not exist. The node writes it when it starts: start the node,"
-                " or correct the path"
-            ) from None
-        except UnicodeDecodeError:
-            cookie = ""
-        except OSError as error:
-            raise PersistentError(
-                f"{name}: {path} cannot be read ({error.strerror}). Let the user that runs tallyd"
-                " read it, or set daemon.user and daemon.pass instead"
-            ) from None
-        if ":" not in cookie:
-            raise TransientError(
-                f"{name}: {path} holds no 'user:password' line. Is it the node's .cookie file?"
-            )
-        return cookie
 
     # --- failures, in words ---
 
@@ -324,7 +285,7 @@ class JsonRpcClient:
         message = error.get("message") if isinstance(error, dict) else error
         if not isinstance(code, int):
             code = 0
-        message = self._redacted(str(message)[:300])
+        message = self.credentials.redacted(str(message)[:300])
         if code == IN_WARMUP:
             text = f"{self.where} is still starting: {message}. Wait until the node is ready"
         else:
@@ -332,16 +293,7 @@ class JsonRpcClient:
         return RpcError(code, message, text)
 
     def _shown(self, body: bytes) -> str:
-        return repr(self._redacted(body[:_SHOWN].decode("latin-1")))
-
-    def _redacted(self, text: str) -> str:
-        """A server may echo what we sent it; our credentials must not come back into a log."""
-        login = self.login
-        for secret in (login.password, self._cookie and self._cookie.partition(":")[2]):
-            if secret:
-                text = text.replace(secret, "***")
-        header = self._cookie or f"{login.user or ''}:{login.password or ''}"
-        return text.replace(_basic(header).partition(" ")[2], "***")
+        return repr(self.credentials.redacted(body[:_SHOWN].decode("latin-1")))
 
 
 class Lane:
@@ -381,14 +333,16 @@ class Lane:
         ]
         self._body = json.dumps(requests if batch else requests[0], separators=(",", ":")).encode()
         with self._limits(timeout_s):
-            await self._connection.send(self._body, authorization=self._client.authorization())
+            await self._connection.send(
+                self._body, authorization=self._client.credentials.authorization()
+            )
 
     async def receive(self, *, timeout_s: float | None = None) -> list[Any]:
         """Results in the order of the calls; a refused call is an RpcError in its place."""
         with self._limits(timeout_s):
             answer = await self._connection.receive()
-            if answer.status == 401 and self._client.renew_cookie():
-                authorization = self._client.authorization()
+            if answer.status == 401 and self._client.credentials.renew():
+                authorization = self._client.credentials.authorization()
                 await self._connection.send(self._body, authorization=authorization)
                 answer = await self._connection.receive()
             return self._client.decode(answer, self._ids, self._methods, batch=self._batch)
@@ -403,10 +357,6 @@ class Lane:
         bound = self._client.timeout_s if timeout_s is None else timeout_s
         with self._client.failures(bound), trio.fail_after(bound):
             yield
-
-
-def _basic(credentials: str) -> str:
-    return "Basic " + base64.b64encode(credentials.encode()).decode()
 
 
 def _refuse_constant(name: str) -> NoReturn:

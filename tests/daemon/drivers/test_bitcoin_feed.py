@@ -146,6 +146,10 @@ async def test_polling_tells_what_comes_and_goes() -> None:
         ours, theirs = tx(OURS, amount=77), tx(THEIRS)
         s.node.enters(theirs, ours)
         got = await until(signals, arrival(ours))
+        assert s.source.statistics().known_txs == 2
+        signals_now = s.source.statistics().signals
+        assert signals_now is not None
+        assert signals_now.delivered > 0
         assert isinstance(got[-1], TxArrived)
         assert got[-1].tx == ChainTx(
             ours.txid, got[-1].tx.outputs, (ours.ins[0].outpoint,), first_seen_s=1234
@@ -539,6 +543,16 @@ async def test_a_publisher_that_cannot_be_reached_is_polled_instead(
         )
 
 
+async def test_an_address_that_is_none_is_polled_instead() -> None:
+    choice = ZmqChoice(endpoints={"rawtx": "tcp://127.0.0.1:nowhere"})
+    async with scene(Node(), zmq=choice) as s, s.source.signals(s.index) as signals:
+        ours = tx(OURS)
+        s.node.enters(ours)
+        await until(signals, arrival(ours))
+        (line,) = s.log.events("warning")
+        assert line.startswith("push channel cannot be reached at tcp://127.0.0.1:nowhere (Inv")
+
+
 async def test_push_can_be_switched_off() -> None:
     with ZmqPublisher() as publisher:
         node = Node(zmq=notifications(publisher, *ALL))
@@ -556,6 +570,8 @@ async def test_push_can_be_switched_off() -> None:
         ("tcp://127.0.0.1:28332", "10.0.0.5", "tcp://10.0.0.5:28332"),
         ("tcp://172.17.0.2:28332", "127.0.0.1", "tcp://127.0.0.1:28332"),
         ("tcp://[::]:28332", "::1", "tcp://[::1]:28332"),
+        ("tcp://*:28332", "127.0.0.1", "tcp://127.0.0.1:28332"),
+        ("tcp://nowhere", "127.0.0.1", "tcp://nowhere"),
         ("ipc:///run/node.sock", "127.0.0.1", "ipc:///run/node.sock"),
     ],
 )

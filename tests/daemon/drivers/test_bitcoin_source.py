@@ -299,4 +299,4 @@ async def test_credentials_can_be_changed_while_running() -> None:
         source.use_login(Login("new", "words"))
         await source.tip()
         assert node.requests[-1].login == "new:words"
-        assert source.statistics().failures == 0
+        assert source.statistics().rpc.failures == 0

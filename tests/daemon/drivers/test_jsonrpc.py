@@ -391,7 +391,9 @@ async def test_an_unreadable_cookie_file_needs_a_person(tmp_path: Path) -> None:
     client = JsonRpcClient(
         "http://127.0.0.1:1", setting="coin.btc", login=Login(cookie_file=tmp_path)
     )
-    with pytest.raises(PersistentError, match=r"cannot be read .*Is a directory.*set daemon.user"):
+    with pytest.raises(
+        PersistentError, match=r"cannot be read .*Is a directory.*set coin.btc.daemon.user"
+    ):
         await client.call("x")
 
 
@@ -401,11 +403,11 @@ async def test_credentials_in_the_url_are_used_and_never_shown() -> None:
         client = JsonRpcClient(url, setting="coin.btc")
         assert await client.call("x") == "in"
         assert client.where == f"coin.btc.daemon.url ({node.url})"
-        client.login = Login("bob", "other")
+        client.credentials.login = Login("bob", "other")
         with pytest.raises(PersistentError) as caught:
             await client.call("x")
         assert "hidden" not in str(caught.value)
-        assert "hidden" not in repr(client.login)
+        assert "hidden" not in repr(client.credentials.login)
         await client.aclose()
 
 
