@@ -65,6 +65,7 @@ def run(
 
 def _daemons(folder: Path, invoices: int, *, starts: int, idle_s: float) -> dict[str, Any]:
     ready: dict[int, list[float]] = {0: [], invoices: []}
+    busy: dict[int, list[float]] = {0: [], invoices: []}
     held: dict[int, list[int]] = {0: [], invoices: []}
     idle: dict[int, float] = {}
     with BitcoinNode("btc") as node:
@@ -76,6 +77,7 @@ def _daemons(folder: Path, invoices: int, *, starts: int, idle_s: float) -> dict
             for count in (0, invoices):
                 say(f"start {turn + 1} of {starts} with {count} open invoices")
                 with _started(folder, count, node) as (daemon, ready_s):
+                    busy[count].append(cpu_s(daemon.pid))
                     daemon.wait_current()
                     ready[count].append(ready_s)
                     held[count].append(memory_bytes(daemon.pid))
@@ -89,6 +91,8 @@ def _daemons(folder: Path, invoices: int, *, starts: int, idle_s: float) -> dict
         "start_s": round(statistics.median(ready[invoices]), 2),
         "start_all_s": [round(one, 2) for one in ready[invoices]],
         "start_empty_s": round(statistics.median(ready[0]), 2),
+        "start_processor_s": round(statistics.median(busy[invoices]), 2),
+        "start_empty_processor_s": round(statistics.median(busy[0]), 2),
         "idle_cpu_share": round(idle[invoices], 4),
         "idle_cpu_share_empty": round(idle[0], 4),
     }

@@ -111,9 +111,13 @@ async def _house(config: Config) -> AsyncIterator[House]:
             )
             for coin in config.coins.values()
         }
-        for supervisor in chains.values():
-            await nursery.start(supervisor.run)
-        # What was loaded stays: keep the garbage collector from walking it again and again.
+        # What is loaded stays: keep the garbage collector from walking it again and again.
+        gc.disable()
+        try:
+            for supervisor in chains.values():
+                await nursery.start(supervisor.run)
+        finally:
+            gc.enable()
         gc.collect()
         gc.freeze()
         invoicing = Invoicing(
