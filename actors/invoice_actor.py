@@ -29,6 +29,8 @@ from actors.ports import (
     VersionConflict,
 )
 
+SLICE = 64
+"""Inputs decided at once: a block full of payments to one invoice must not stall the loop."""
 ATTEMPTS = 3
 """How often mail that makes an actor crash is tried before the invoice is set aside."""
 CONFLICTS = 10
@@ -232,7 +234,8 @@ class InvoiceActors:
             try:
                 if actor.invoice is None:
                     await self._load(actor)
-                await self._handle(actor, letter.inputs)
+                for start in range(0, len(letter.inputs), SLICE):
+                    await self._handle(actor, letter.inputs[start : start + SLICE])
             except Exception as error:  # noqa: BLE001 - the boundary around one invoice
                 self._crashes += 1
                 self._log.error(

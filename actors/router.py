@@ -6,6 +6,7 @@ One look-up per output, conflict or height in the watch index; the number of inv
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 from uuid import UUID
 
@@ -35,6 +36,9 @@ from actors.core.inputs import (
 from actors.core.invoice import Invoice
 from actors.core.watch_index import WatchIndex
 from actors.invoice_actor import InvoiceActors
+
+MAX_OUTPUTS = 64
+"""Payments that one transaction can make to one invoice, but for one more of each further asset."""
 
 Deliveries = dict[UUID, list[Input]]
 
@@ -156,12 +160,12 @@ class Router:
         return mail
 
     def _payees(self, tx: ChainTx) -> dict[UUID, tuple[Output, ...]]:
-        payees: dict[UUID, tuple[Output, ...]] = {}
+        payees: dict[UUID, list[Output]] = {}
         for output in tx.outputs:
             invoice_id = self.index.destinations.get(output.destination)
             if invoice_id is not None and output.amount_base > 0:
-                payees[invoice_id] = (*payees.get(invoice_id, ()), output)
-        return payees
+                payees.setdefault(invoice_id, []).append(output)
+        return {invoice_id: _bounded(outputs) for invoice_id, outputs in payees.items()}
 
     def _removed(
         self,
@@ -182,6 +186,27 @@ class Router:
                 mail.setdefault(invoice_id, []).append(
                     TxRemoved(gone.txid, gone.reason, gone.by, at_ms)
                 )
+
+
+def _bounded(outputs: list[Output]) -> tuple[Output, ...]:
+    """At most MAX_OUTPUTS of one transaction; what is beyond is added to the last of its asset.
+
+    A stranger may split a payment into as many outputs as fit into a block, and each would be a
+    fact with a state after it. The sum is exact; the order in the transaction decides, so mempool
+    and block agree.
+    """
+    if len(outputs) <= MAX_OUTPUTS:
+        return tuple(outputs)
+    kept = outputs[:MAX_OUTPUTS]
+    last = {output.asset: at for at, output in enumerate(kept)}
+    for output in outputs[MAX_OUTPUTS:]:
+        if output.asset not in last:
+            last[output.asset] = len(kept)
+            kept.append(output)
+            continue
+        at = last[output.asset]
+        kept[at] = replace(kept[at], amount_base=kept[at].amount_base + output.amount_base)
+    return tuple(kept)
 
 
 def _in_a_block(invoice: Invoice | None, txids: Collection[bytes]) -> bool:
