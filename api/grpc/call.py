@@ -136,10 +136,11 @@ class Call:
 
     async def send_initial_metadata(self, *, metadata: Metadata = ()) -> None:
         """Send the response headers before the first message."""
-        await trio.lowlevel.checkpoint()
+        # Before any await: an event pushed in between would start the answer itself.
         if not self.outlet.closed:
             # Kept out of the header table (the third item), whose size the peer chooses.
             self.outlet.start((key, value, True) for key, value in encode_metadata(metadata))
+        await trio.lowlevel.checkpoint()
 
     async def send_message(self, message: betterproto2.Message | Encoded) -> None:
         """Send one reply; on a stream, return once the reader's buffer is empty again.
