@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from tests.helpers.bitcoind import BitcoinNode
 from tests.helpers.ports import free_port
-from tests.helpers.process import ServerProcess, wait_until
+from tests.helpers.process import ServerError, ServerProcess, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TALLYD = Path(sys.executable).parent / "tallyd"
@@ -81,15 +81,21 @@ class Daemon:
 
     def start(self, *, ready: bool = True) -> None:
         """Start and wait until HTTP answers and, if ``ready``, every chain is current."""
+        self.spawn()
+        assert self._process is not None
+        try:
+            self._process.wait_ready(self._is_ready if ready else self._answers)
+        except ServerError:
+            self._process = None
+            raise
+
+    def spawn(self) -> None:
+        """Start and wait for nothing."""
         assert self._process is None, "the daemon is already started"
         self.folder.mkdir(parents=True, exist_ok=True)
-        process = ServerProcess(
-            [TALLYD, *self.arguments],
-            log=self.log,
-            env=self.environment(),
+        self._process = ServerProcess(
+            [TALLYD, *self.arguments], log=self.log, env=self.environment()
         )
-        process.wait_ready(self._is_ready if ready else self._answers)
-        self._process = process
 
     def wait_current(self, *, timeout_s: float = 60.0) -> None:
         wait_until(self._is_ready, "every chain is current", timeout_s=timeout_s)

@@ -28,6 +28,8 @@ SOURCES = Path(__file__).resolve().parents[2] / "proto" / "goipay"
 WITHIN_S = 30.0
 COIN_BASE = 100_000_000
 NEVER = dt.datetime(1, 1, 1, tzinfo=dt.UTC)
+RECONNECT = (("grpc.initial_reconnect_backoff_ms", 100), ("grpc.max_reconnect_backoff_ms", 300))
+"""The daemon is restarted under clients: they should not take a minute to notice."""
 RPCS = {
     "RegisterUser": "user.v1.UserService",
     "UpdateCryptoKeys": "user.v1.UserService",
@@ -134,13 +136,17 @@ class GoiPay:
         *,
         credentials: grpc.ChannelCredentials | None = None,
         options: Sequence[tuple[str, Any]] = (),
+        patient: bool = True,
     ) -> None:
+        """A `patient` client waits for a daemon that is not there (yet); others fail at once."""
         target = f"127.0.0.1:{port}"
+        options = [*RECONNECT, *options]
         if credentials is None:
             self.channel = grpc.insecure_channel(target, options=options)
         else:
             named = [("grpc.ssl_target_name_override", "localhost"), *options]
             self.channel = grpc.secure_channel(target, credentials, options=named)
+        self._patient = patient
         self._streams: list[StatusStream] = []
 
     def __enter__(self) -> Self:
@@ -162,8 +168,7 @@ class GoiPay:
     def call(self, rpc: str, *, within_s: float = WITHIN_S, **fields: Any) -> Any:
         """One unary call by its name, with the request's fields."""
         request = message(f"{RPCS[rpc].split('.')[0]}.v1.{rpc}Request")(**fields)
-        # A daemon that has just started may be met while the channel still backs off.
-        return self._unary(rpc)(request, timeout=within_s, wait_for_ready=True)
+        return self._unary(rpc)(request, timeout=within_s, wait_for_ready=self._patient)
 
     def _unary(self, rpc: str) -> Callable[..., Any]:
         service = RPCS[rpc]
@@ -216,7 +221,7 @@ class GoiPay:
                 "/invoice.v1.InvoiceService/InvoiceStatusStream",
                 request_serializer=lambda request: request.SerializeToString(),
                 response_deserializer=message("invoice.v1.InvoiceStatusStreamResponse").FromString,
-            )(message("invoice.v1.InvoiceStatusStreamRequest")(), wait_for_ready=True)
+            )(message("invoice.v1.InvoiceStatusStreamRequest")(), wait_for_ready=self._patient)
         )
         self._streams.append(stream)
         return stream
@@ -239,7 +244,7 @@ class StatusStream:
     def _read(self, opened: queue.Queue[bool]) -> None:
         error: grpc.RpcError | None = None
         try:
-            self._call.initial_metadata()
+            self._call.initial_metadata()  # returns when the call failed, too
             opened.put(True)
             for response in self._call:
                 with self._changed:
@@ -254,6 +259,10 @@ class StatusStream:
     def cancel(self) -> None:
         self._call.cancel()
         self._thread.join(WITHIN_S)
+
+    def all(self) -> list[Update]:
+        with self._changed:
+            return [*self._updates]
 
     def updates(self, invoice_id: str) -> list[Update]:
         with self._changed:
