@@ -9,7 +9,7 @@ the statement is the same whatever the number of rows and a batch costs one roun
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import repeat
 from typing import Any, Protocol
@@ -70,11 +70,11 @@ class PostgresBulk:
         self, connection: Connection, table: str, columns: tuple[str, ...], rows: Flat
     ) -> None:
         statement = _postgres_insert(table, columns)
-        connection.exec_driver_sql(statement, _arrays(rows, len(columns)))
+        connection.exec_driver_sql(statement, arrays(rows, columns))
 
     def update_invoices(self, connection: Connection, rows: Flat) -> int:
-        arrays = _arrays(rows, len(UPDATE_COLUMNS))
-        return connection.exec_driver_sql(_postgres_update(), arrays).rowcount
+        values = arrays(rows, UPDATE_COLUMNS)
+        return connection.exec_driver_sql(_postgres_update(), values).rowcount
 
 
 _LENGTHS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -99,8 +99,28 @@ def parts(rows: Flat, width: int) -> Iterator[tuple[int, tuple[Any, ...]]]:
         left = max(0, left - length)
 
 
-def _arrays(rows: Flat, width: int) -> tuple[list[Any], ...]:
-    return tuple(rows[column::width] for column in range(width))
+def arrays(rows: Flat, columns: tuple[str, ...]) -> tuple[str, ...]:
+    """Each column as a PostgreSQL array literal (its manual, 8.15.6); no value is None.
+
+    The driver's own way from a list takes ten times longer than the server for all the rest.
+    """
+    return tuple(
+        f"{{{','.join(_ELEMENT[_TYPES.get(name, 'bigint')](rows[at :: len(columns)]))}}}"
+        for at, name in enumerate(columns)
+    )
+
+
+def _quoted(values: Flat) -> list[str]:
+    escaped = (value.replace("\\", "\\\\").replace('"', '\\"') for value in values)
+    return [f'"{value}"' for value in escaped]
+
+
+_ELEMENT: dict[str, Callable[[Flat], Iterable[str]]] = {
+    "bigint": lambda values: map(str, values),
+    "uuid": lambda values: [value.hex for value in values],
+    "bytea": lambda values: [f'"\\\\x{value.hex()}"' for value in values],
+    "text": _quoted,
+}
 
 
 @cache

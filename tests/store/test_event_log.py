@@ -103,6 +103,29 @@ async def test_no_address_and_no_index_is_used_twice(store: Store, same: dict[st
     assert await store.last_seq() == 2, "the refused one leaves no hole"
 
 
+async def test_any_text_and_any_bytes_come_back(store: Store) -> None:
+    texts = ['"', "\\", '\\"', "a,b", "{}", "NULL", "", " ", "'; --", "\n\t", "%s ? :x", "ünï ₿ 🪙"]
+    made = [
+        await grow(
+            store,
+            number,
+            address=text,
+            network=text,
+            asset=text,
+            destination=text.encode() + bytes(range(256)),
+            required_base=2**200 + number,
+        )
+        for number, text in enumerate(texts, 1)
+    ]
+    assert sorted(await store.live("btc", tip_height=0), key=lambda i: i.terms.path) == made
+    assert dict(await store.destinations("btc")) == {
+        invoice.terms.destination: invoice.terms.invoice_id for invoice in made
+    }
+    for invoice in made:
+        history = await store.history(invoice.terms.invoice_id)
+        assert fold(entry.event for entry in history) == invoice
+
+
 async def test_another_chain_or_account_may_have_the_same(store: Store) -> None:
     await grow(store, 1)
     await grow(store, 2, destination=(1).to_bytes(22, "big"), chain="ltc")
