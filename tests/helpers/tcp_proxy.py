@@ -23,6 +23,7 @@ class CuttingProxy:
         self._word: bytes | None = None
         self._forward = True
         self._refuse = False
+        self._then_refuse = False
         self.cut = threading.Event()
         """Set once a connection was cut."""
         self._sockets: list[socket.socket] = []
@@ -76,11 +77,11 @@ class CuttingProxy:
                 if watched and self._word is not None and self._word in data:
                     self._word = None
                     self._refuse = self._then_refuse
+                    self.cut.set()  # before the client can notice
                     _end(source)
                     if self._forward:
                         sink.sendall(data)
                         sink.shutdown(socket.SHUT_WR)
-                    self.cut.set()
                     break
                 sink.sendall(data)
         if not self._forward or not self.cut.is_set():
