@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"      {ended}", file=sys.stderr, flush=True)
         outcomes.append(outcome)
     found = report.verdicts(outcomes)
-    print(f"\n{report.table(found)}\n\n{report.summary(found)}")
+    print(f"\n{report.table(found)}\n\n{report.summary(found, machine)}")
     if chosen.quick:
         print("--quick: these figures prove that the benchmarks run, and nothing else")
     chosen.json.parent.mkdir(parents=True, exist_ok=True)

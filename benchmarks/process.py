@@ -12,6 +12,12 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def waited_s(pid: int) -> float:
+    """Seconds that its threads were ready to run and had to wait for a processor."""
+    tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(task.read_text().split()[1]) for task in tasks) / 1e9
+
+
 def memory_bytes(pid: int) -> int:
     """Resident memory, shared pages included."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -20,8 +20,9 @@ _INTRODUCTION = """\
 Measured and written by `.venv/bin/python -m benchmarks --write`. To repeat it, run `make bench`: it
 gets and starts what it needs (the daemon itself, a real Bitcoin node), takes about {minutes},
 prints the first table and puts all figures into `.cache/bench/results.json`. Ratios are of one run,
-in which what is compared takes turns; single figures are medians. Other work on the same machine
-spoils them."""
+in which what is compared takes turns; single figures are medians."""
+QUIET_SHARE = 0.25
+"""Of the cores: a higher load before the run is other work that would spoil the figures."""
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("trio", "SQLAlchemy", "h2", "grpclib", "betterproto2", "pyzmq", "orjson", "grpcio")
 
@@ -81,11 +82,16 @@ def table(found: Sequence[Verdict]) -> str:
     return "\n".join(lines)
 
 
-def summary(found: Sequence[Verdict]) -> str:
+def summary(found: Sequence[Verdict], machine: Mapping[str, Any]) -> str:
+    """One or two sentences: how many targets are met, and whether to believe it."""
     missed = sum(not verdict.met for verdict in found)
-    if not missed:
-        return f"all {len(found)} targets are met"
-    return f"{missed} of {len(found)} targets MISSED"
+    text = f"{missed} of {len(found)} targets are MISSED." if missed else "All targets are met."
+    if machine["quiet"]:
+        return text
+    return (
+        f"{text} The machine was busy before (load {machine['load before']} on"
+        f" {machine['cores']} cores): measure again when it is quiet."
+    )
 
 
 def page(outcomes: Sequence[Outcome], machine: Mapping[str, Any]) -> str:
@@ -95,7 +101,7 @@ def page(outcomes: Sequence[Outcome], machine: Mapping[str, Any]) -> str:
         "# Performance",
         _INTRODUCTION.format(minutes=_minutes(outcomes)),
         _markdown(("what", "figure", "target", ""), map(_cells, found)),
-        f"In this run {summary(found)}.",
+        summary(found, machine),
         "## Machine",
         _markdown(("", ""), ((key, str(value)) for key, value in machine.items())),
         "## All figures",
@@ -170,12 +176,14 @@ def document(
 
 def machine() -> dict[str, Any]:
     """What the figures depend on; names nobody's machine."""
+    cores, load = os.cpu_count() or 1, round(os.getloadavg()[0], 2)
     return {
         "date": dt.datetime.now(dt.UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "processor": _field("/proc/cpuinfo", "model name") or platform.machine(),
-        "cores": os.cpu_count(),
+        "cores": cores,
         "memory": _field("/proc/meminfo", "MemTotal"),
-        "load before": round(os.getloadavg()[0], 2),
+        "load before": load,
+        "quiet": load < QUIET_SHARE * cores,
         "system": platform.freedesktop_os_release().get("PRETTY_NAME", platform.system()),
         "kernel": platform.release(),
         "python": platform.python_version(),

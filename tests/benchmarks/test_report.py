@@ -12,6 +12,7 @@ from benchmarks.suite import SUITE, Benchmark, Target
 
 AT_MOST = Target("the time of a thing", "thing_s", 2, unit=" s")
 AT_LEAST = Target("the rate of a thing", "rate", 1.5, unit="/s", at_least=True)
+MACHINE = {"cores": 2, "load before": 0.1, "quiet": True}
 BENCHMARK = Benchmark("thing", "benchmarks.blocks", "run", (AT_MOST, AT_LEAST))
 
 
@@ -40,21 +41,23 @@ def test_table_and_summary_name_what_was_missed():
     assert table[0].split() == ["what", "figure", "target"]
     assert table[2].split()[-6:] == ["2.5", "s", "≤", "2", "s", "MISSED"]
     assert table[3].split()[-4:] == ["1.75/s", "≥", "1.5/s", "met"]
-    assert report.summary(found) == "1 of 2 targets MISSED"
-    assert report.summary(found[1:]) == "all 1 targets are met"
+    assert report.summary(found, MACHINE) == "1 of 2 targets are MISSED."
+    assert report.summary(found[1:], MACHINE) == "All targets are met."
+    busy = report.summary(found[1:], {**MACHINE, "quiet": False})
+    assert "busy before (load 0.1 on 2 cores)" in busy
 
 
 def test_a_benchmark_that_failed_has_met_nothing():
     outcome = Outcome(BENCHMARK, 3.0, failure="FAILED: no reason")
     assert [verdict.word for verdict in report.verdicts([outcome])] == ["FAILED", "FAILED"]
-    found = report.document([outcome], {"cores": 2}, quick=False)
+    found = report.document([outcome], MACHINE, quick=False)
     assert found["benchmarks"]["thing"]["failure"] == "FAILED: no reason"
     assert [one["met"] for one in found["targets"]] == [False, False]
 
 
 def test_the_page_has_targets_machine_and_every_figure():
     outcome = Outcome(BENCHMARK, 61.0, {"thing_s": 1.5, "rate": 1.75, "all_s": [1.25, 2]})
-    page = report.page([outcome], {"cores": 2})
+    page = report.page([outcome], MACHINE)
     assert "| the time of a thing | 1.5 s | ≤ 2 s | met |" in page
     assert "| cores | 2 |" in page
     assert "| `all_s` | 1.25, 2 |" in page
