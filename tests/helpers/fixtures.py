@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.helpers.anvil import AnvilNode
 from tests.helpers.bitcoind import BitcoinNode, Family
 from tests.helpers.postgres import PostgresServer
 from tests.nodes.install import find, how_to_install
@@ -34,6 +35,28 @@ def btc_node() -> Iterator[BitcoinNode]:
 def ltc_node() -> Iterator[BitcoinNode]:
     """A funded Litecoin node, below MWEB's activation. Shared, like ``btc_node``."""
     yield from _node("ltc")
+
+
+def _evm_node(chain_id: int) -> Iterator[AnvilNode]:
+    if find("evm") is None:
+        pytest.skip(how_to_install("evm"))
+    with AnvilNode(chain_id) as node:
+        yield node
+
+
+@pytest.fixture
+def eth_node() -> Iterator[AnvilNode]:
+    """A fresh node with Ethereum's chain id that makes blocks on mine() only.
+
+    Not shared: it starts in 0.1 s, and its reorgs leave no way back.
+    """
+    yield from _evm_node(1)
+
+
+@pytest.fixture
+def bnb_node() -> Iterator[AnvilNode]:
+    """The same with BNB Smart Chain's chain id."""
+    yield from _evm_node(56)
 
 
 @pytest.fixture(scope="session")
