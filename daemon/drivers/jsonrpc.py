@@ -11,9 +11,7 @@ Numbers are exact: JSON fractions arrive as Decimal, never as float.
 from __future__ import annotations
 
 import json
-import os
-import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,15 +20,18 @@ from typing import Any, NoReturn
 import trio
 
 from actors.ports import PersistentError, TransientError
-from daemon.drivers.jsonrpc_http import (
-    Answer,
-    ConnectionLostError,
-    GarbledError,
-    HttpConnection,
-    TooLargeError,
-    parse_url,
-)
+from daemon.drivers.jsonrpc_http import Answer, HttpConnection, parse_url
 from daemon.drivers.jsonrpc_login import Credentials, Login
+from daemon.drivers.jsonrpc_words import (
+    BITCOIN_ADVICE,
+    IN_WARMUP,
+    Advice,
+    AnswerTooLargeError,
+    BusyError,
+    Call,
+    NodeWords,
+    RpcError,
+)
 
 __all__ = [
     "BATCH_LIMIT",
@@ -38,37 +39,20 @@ __all__ = [
     "MAX_ANSWER_BYTES",
     "METHOD_NOT_FOUND",
     "AnswerTooLargeError",
+    "BusyError",
     "Call",
     "JsonRpcClient",
     "JsonRpcStatistics",
     "Lane",
     "Login",
     "RpcError",
+    "exact_json",
 ]
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The largest honest answers: a 4 MB block is 8 MB of hex, 300 k mempool ids are 20 MB."""
 BATCH_LIMIT = 1000
-IN_WARMUP = -28
 METHOD_NOT_FOUND = -32601
-_SHOWN = 80
-
-Call = tuple[str, tuple[Any, ...]]
-"""(method, params)."""
-
-
-class RpcError(TransientError):
-    """The node answered this call with a JSON-RPC error object."""
-
-    def __init__(self, code: int, message: str, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.message = message
-        """The node's words, shortened; without credentials."""
-
-
-class AnswerTooLargeError(TransientError):
-    """The answer is larger than the limit; asking for less at a time may help."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +71,7 @@ class JsonRpcClient:
 
     `setting` is the name under which a person configured it: `coin.btc`. At most `connections`
     requests are under way at once; more wait their turn. Assign `credentials.login` to change it
-    while running.
+    while running. `loads` parses answers (ValueError: no JSON); `exact_json` unless given.
     """
 
     def __init__(
@@ -99,11 +83,17 @@ class JsonRpcClient:
         timeout_s: float = 30.0,
         max_answer_bytes: int = MAX_ANSWER_BYTES,
         connections: int = 4,
+        advice: Advice = BITCOIN_ADVICE,
+        loads: Callable[[bytes], Any] | None = None,
     ) -> None:
         self.address, user, password = parse_url(url)
         self.setting = setting
         self.credentials = Credentials(login or Login(user, password), setting=setting)
+        self.words = NodeWords(
+            self.address, setting=setting, credentials=self.credentials, advice=advice
+        )
         self.timeout_s = timeout_s
+        self._loads = loads or exact_json
         self._max_answer_bytes = max_answer_bytes
         self._limiter = trio.CapacityLimiter(connections)
         self._idle: list[Lane] = []
@@ -178,34 +168,13 @@ class JsonRpcClient:
             self._lanes.discard(lane)
             self._bytes_received += lane.bytes_received
 
-    # --- failures, in words ---
-
     @contextmanager
     def failures(self, timeout_s: float) -> Iterator[None]:
         """Turn what goes wrong with a connection into the world's two errors, with a text."""
+        limit_bytes = self._max_answer_bytes
         try:
-            yield
-        except trio.TooSlowError:
-            self._fail(
-                f"did not answer within {timeout_s:g} s. Is the node overloaded? Raise"
-                f" {self.setting}.rpc_timeout_s if it needs longer"
-            )
-        except (ConnectionLostError, trio.ClosedResourceError) as error:
-            self._fail(f"{error or 'closed'}. Did the node stop? Its log tells why")
-        except GarbledError as error:
-            self._fail(f"answered garbage: {error}. Is this the node's RPC port?")
-        except TooLargeError as error:
-            self._failures += 1
-            raise AnswerTooLargeError(
-                f"{self.where} answered with more than we accept ({error}, the limit is"
-                f" {self._max_answer_bytes}). Is this the node's RPC port?"
-            ) from None
-        except OSError as error:
-            reason = _reason(error)
-            self._fail(
-                f"cannot be reached: {reason}. Is the node running, and are host and port"
-                " those of its RPC server?"
-            )
+            with self.words.failures(timeout_s=timeout_s, limit_bytes=limit_bytes):
+                yield
         except (TransientError, PersistentError):
             self._failures += 1
             raise
@@ -213,87 +182,23 @@ class JsonRpcClient:
     @property
     def where(self) -> str:
         """The node, for people: the setting that names it and its address."""
-        return f"{self.setting}.daemon.url ({self.address.display})"
-
-    def _fail(self, what: str) -> NoReturn:
-        self._failures += 1
-        raise TransientError(f"{self.where} {what}") from None
+        return self.words.where
 
     def decode(
         self, answer: Answer, ids: range, methods: Sequence[str], *, batch: bool
     ) -> list[Any]:
         """Results in the order of `ids`; a refused call is an RpcError in its place."""
-        self._refuse_status(answer)
+        self.words.refuse_status(answer.status, answer.body, answer.retry_after)
         try:
-            parsed = json.loads(answer.body, parse_float=Decimal, parse_constant=_refuse_constant)
+            parsed = self._loads(answer.body)
         except (ValueError, RecursionError):
             if answer.status != 200:
-                raise TransientError(
-                    f"{self.where} answered HTTP {answer.status}: {self._shown(answer.body)}."
+                raise self.words.transient(
+                    f"answered HTTP {answer.status}: {self.words.shown(answer.body)}."
                     " Is this the node's RPC address? Its log tells more"
                 ) from None
-            self._garbage("no JSON", answer.body)
-        if isinstance(parsed, dict) and (not batch or parsed.get("error") is not None):
-            error = parsed.get("error")
-            if error is not None and (batch or parsed.get("id") is None):
-                raise self._rpc_error(error, methods[0])
-            parsed = [parsed]
-        if not isinstance(parsed, list):
-            self._garbage("neither an object nor a list", answer.body)
-        results: dict[int, Any] = {}
-        for item in parsed:
-            if not isinstance(item, dict) or not isinstance(item.get("id"), int):
-                self._garbage("no JSON-RPC answer", answer.body)
-            number = item["id"]
-            if number not in ids or number in results:
-                self._garbage("an answer to another request", answer.body)
-            error = item.get("error")
-            if error is not None:
-                results[number] = self._rpc_error(error, methods[number - ids.start])
-            elif "result" in item:
-                results[number] = item["result"]
-            else:
-                self._garbage("neither result nor error", answer.body)
-        if len(results) != len(ids):
-            self._garbage(f"{len(results)} answers to {len(ids)} calls", answer.body)
-        return [results[number] for number in ids]
-
-    def _refuse_status(self, answer: Answer) -> None:
-        if answer.status in (401, 403):
-            name = self.setting
-            raise PersistentError(
-                f"{self.where} refuses us (HTTP {answer.status}). Check {name}.daemon.user and"
-                f" {name}.daemon.pass, or {name}.cookie_file, and that the node allows this"
-                " machine (rpcallowip) and these calls (rpcwhitelist)"
-            )
-        if answer.status in (429, 502, 503, 504):
-            wait = f"; it asks us to wait {answer.retry_after!r}" if answer.retry_after else ""
-            raise TransientError(
-                f"{self.where} is too busy (HTTP {answer.status}:"
-                f" {self._shown(answer.body)}){wait}. If it stays so, raise the node's"
-                " rpcworkqueue and rpcthreads"
-            )
-
-    def _garbage(self, what: str, body: bytes) -> NoReturn:
-        raise TransientError(
-            f"{self.where} answered garbage: {what} in {len(body)} bytes that begin"
-            f" {self._shown(body)}. Is this the node's RPC port?"
-        ) from None
-
-    def _rpc_error(self, error: object, method: str) -> RpcError:
-        code = error.get("code") if isinstance(error, dict) else None
-        message = error.get("message") if isinstance(error, dict) else error
-        if not isinstance(code, int):
-            code = 0
-        message = self.credentials.redacted(str(message)[:300])
-        if code == IN_WARMUP:
-            text = f"{self.where} is still starting: {message}. Wait until the node is ready"
-        else:
-            text = f"{self.where} refused {method}: {message} (error {code})"
-        return RpcError(code, message, text)
-
-    def _shown(self, body: bytes) -> str:
-        return repr(self.credentials.redacted(body[:_SHOWN].decode("latin-1")))
+            self.words.garbage("no JSON", answer.body)
+        return self.words.results(parsed, ids, methods, batch=batch, body=answer.body)
 
 
 class Lane:
@@ -359,16 +264,10 @@ class Lane:
             yield
 
 
+def exact_json(body: bytes) -> Any:
+    """Parsed JSON whose fractions are Decimal. Raises ValueError, RecursionError."""
+    return json.loads(body, parse_float=Decimal, parse_constant=_refuse_constant)
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _reason(error: OSError) -> str:
-    """Why: trio says that all attempts failed, and has their errors as the cause."""
-    cause: BaseException | None = error.__cause__
-    while isinstance(cause, BaseExceptionGroup):
-        cause = cause.exceptions[0]
-    inner = cause if isinstance(cause, OSError) else error
-    if inner.errno is not None and not isinstance(inner, socket.gaierror):
-        return os.strerror(inner.errno)
-    return inner.strerror or str(inner)

@@ -8,6 +8,7 @@ block while the last one is searched.
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import NoReturn
@@ -17,7 +18,8 @@ import h11
 import trio
 
 _READ_BYTES = 256 * 1024
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+HTTP_PORTS = {"http": 80, "https": 443}
+"""Scheme → default port."""
 
 
 class ConnectionLostError(Exception):
@@ -63,21 +65,23 @@ class Answer:
     retry_after: str | None
 
 
-def parse_url(url: str) -> tuple[Address, str | None, str | None]:
-    """The address, user and password in an http or https URL. Raises ValueError without them."""
-    advice = "a node's URL looks like http://127.0.0.1:8332"
+def parse_url(
+    url: str, *, ports: Mapping[str, int] = HTTP_PORTS, example: str = "http://127.0.0.1:8332"
+) -> tuple[Address, str | None, str | None]:
+    """The address, user and password in a URL whose scheme is in `ports`. Raises ValueError."""
+    advice = f"a node's URL looks like {example}"
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
         # The original text may repeat a password.
         raise ValueError(advice) from None
-    if parts.scheme not in _DEFAULT_PORTS or not host:
+    if parts.scheme not in ports or not host:
         raise ValueError(advice)
     target = parts.path or "/"
     if parts.query:
         target += f"?{parts.query}"
-    address = Address(parts.scheme, host, port or _DEFAULT_PORTS[parts.scheme], target)
+    address = Address(parts.scheme, host, port or ports[parts.scheme], target)
     return address, _unquoted(parts.username), _unquoted(parts.password)
 
 
@@ -177,7 +181,7 @@ class HttpConnection:
         self._tcp = tcp
         if self._address.scheme == "https":
             self._stream = trio.SSLStream(
-                tcp, _tls_context(), server_hostname=self._address.host, https_compatible=True
+                tcp, tls_context(), server_hostname=self._address.host, https_compatible=True
             )
         else:
             self._stream = tcp
@@ -254,5 +258,6 @@ def _header(response: h11.Response, name: bytes) -> bytes | None:
 
 
 @cache
-def _tls_context() -> ssl.SSLContext:
+def tls_context() -> ssl.SSLContext:
+    """The system's certificates, loaded once."""
     return ssl.create_default_context()

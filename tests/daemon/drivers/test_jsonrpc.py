@@ -13,6 +13,7 @@ import trio
 from actors.ports import PersistentError, TransientError
 from daemon.drivers.jsonrpc import (
     AnswerTooLargeError,
+    BusyError,
     JsonRpcClient,
     Login,
     RpcError,
@@ -164,7 +165,7 @@ FAULTS: dict[str, tuple[Callable[[Request], Any], type[Exception], str]] = {
     "500 without JSON": (says(500, b"oops"), TransientError, WHERE + "answered HTTP 500: 'oops'"),
     "503": (
         says(503, b"Work queue depth exceeded"),
-        TransientError,
+        BusyError,
         WHERE + r"is too busy \(HTTP 503: 'Work queue depth exceeded'\).*rpcworkqueue",
     ),
     "warm-up": (warming_up, RpcError, WHERE + "is still starting: Loading block index….*Wait"),
