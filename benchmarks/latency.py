@@ -26,7 +26,7 @@ import grpc
 import zmq
 from bip_utils import Bip32Slip10Secp256k1
 
-from benchmarks.process import cpu_s, waited_s
+from benchmarks.process import cpu_s, waits_s
 from benchmarks.report import ROOT, say
 from daemon.drivers.bitcoin_wire import parse_tx
 from proto.goipay.crypto.v1 import BtcKeysUpdateRequest, CoinType
@@ -76,27 +76,32 @@ def run(*, payments: int = 1_000, rate_per_s: float = 50.0) -> dict[str, Any]:
             raws = _sign(node, inputs, addresses)
             daemon.wait_current()
             say(f"paying {rate_per_s:g} a second for {payments / rate_per_s:.0f} s")
-            cpu_before_s, waited_before_s = cpu_s(daemon.pid), waited_s(daemon.pid)
+            cpu_before_s, waits_before_s = cpu_s(daemon.pid), waits_s(daemon.pid)
             sent, pushed, told = _measure(node, daemon.grpc_port, raws, rate_per_s)
             worked_s = cpu_s(daemon.pid) - cpu_before_s
-            waiting_s = waited_s(daemon.pid) - waited_before_s
+            waits = waits_s(daemon.pid)
+            # Threads that read for the API end when nobody asks; the ones that matter stay.
+            waited_s = sum(
+                waits[one] - waits_before_s[one] for one in waits.keys() & waits_before_s
+            )
         commit_s = _commit_s(Path(state))
+    missing = payments - len(sent.keys() & pushed.keys() & told.keys())
+    if missing:
+        raise RuntimeError(f"{missing} of {payments} payments had no event on the stream in time")
     return {
         "payments": payments,
         "rate_per_s": rate_per_s,
         **_figures("push_to_client", pushed, told),
         **_figures("send_to_client", sent, told),
-        "events_missing": payments - len(told.keys() & pushed.keys()),
         "daemon_processor_ms_per_payment": round(worked_s / payments * 1000, 2),
         # Near nothing on a machine that does nothing else; otherwise the tail is not our doing.
-        "daemon_waited_for_processor_ms_per_payment": round(waiting_s / payments * 1000, 2),
+        "daemon_waited_for_processor_ms_per_payment": round(waited_s / payments * 1000, 2),
         "disk_write_and_sync_ms_p50": round(commit_s * 1000, 3),
     }
 
 
 def _figures(name: str, since: Times, until: Times) -> dict[str, float]:
-    taken_ms = sorted((until[txid] - since[txid]) / 1e6 for txid in until.keys() & since.keys())
-    assert taken_ms, "no event arrived for any payment"
+    taken_ms = sorted((until[txid] - since[txid]) / 1e6 for txid in until)
     return {
         f"{name}_ms_p50": round(percentile(taken_ms, 50), 2),
         f"{name}_ms_p90": round(percentile(taken_ms, 90), 2),

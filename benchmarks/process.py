@@ -12,10 +12,10 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def waited_s(pid: int) -> float:
-    """Seconds that its threads were ready to run and had to wait for a processor."""
+def waits_s(pid: int) -> dict[str, float]:
+    """By thread: seconds that it was ready to run and had to wait for a processor."""
     tasks = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(task.read_text().split()[1]) for task in tasks) / 1e9
+    return {task.parent.name: int(task.read_text().split()[1]) / 1e9 for task in tasks}
 
 
 def memory_bytes(pid: int) -> int:
