@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -20,6 +20,7 @@ from actors.chain_supervisor import ChainSupervisor
 from actors.chain_watcher import WatchPolicy
 from actors.event_hub import EventHub
 from actors.invoicing import Invoicing
+from actors.ports import Committed
 from daemon.catalogue import load_catalogue
 from daemon.clock import SystemClock
 from daemon.config import Config
@@ -54,7 +55,11 @@ async def run(
     Raises PersistentError or TransientError if the store or a listener cannot be had.
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async with _house(config) as house, Servers(config, house).serving() as servers:
+        async with (
+            _stopping_calmly(signals) as stopping,
+            _house(config) as house,
+            Servers(config, house).serving() as servers,
+        ):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_tell_systemd, house, notifier)
                 nursery.start_soon(lambda: watchdog(notifier, healthy=lambda: True))
@@ -75,6 +80,7 @@ async def run(
                     notifier.reloading()
                     reload.apply()
                     notifier.ready(house.status())
+                stopping.set()
                 notifier.stopping("stopping")
                 _log.info("stopping", signal=signal.Signals(received).name)
                 nursery.cancel_scope.cancel()
@@ -83,12 +89,36 @@ async def run(
 
 
 @asynccontextmanager
+async def _stopping_calmly(signals: AsyncIterator[int]) -> AsyncIterator[trio.Event]:
+    """Once the event is set, further signals are only logged, until the block has ended.
+
+    Unread ones would be raised again at the end, and make an orderly stop look like a crash.
+    """
+    stopping = trio.Event()
+
+    async def read_on() -> None:
+        await stopping.wait()
+        async for received in signals:
+            _log.info("stopping already", signal=signal.Signals(received).name)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read_on)
+        yield stopping
+        nursery.cancel_scope.cancel()
+
+
+@asynccontextmanager
 async def _house(config: Config) -> AsyncIterator[House]:
     """Store, hub, chains and the service above them, each standing on the one before."""
     clock, metrics, hub = SystemClock(), Metrics(), EventHub(log=get_logger("hub"))
     catalogue = load_catalogue(config.assets.file)
+
+    def committed(batch: Sequence[Committed]) -> None:
+        hub.publish(batch)
+        metrics.log_append.observe(store.statistics().last_commit_s)
+
     async with (
-        open_store(config.database.url.reveal(), on_commit=hub.publish) as store,
+        open_store(config.database.url.reveal(), on_commit=committed) as store,
         trio.open_nursery() as nursery,
     ):
         sources = {

@@ -94,9 +94,13 @@ class Connection:
             self._abandon_all()
             self._idle.set()
 
+    def refuse(self) -> None:
+        """Take no further calls."""
+        self._draining = True
+
     def drain(self) -> None:
         """Refuse further calls, end server streams, let unary calls finish."""
-        self._draining = True
+        self.refuse()
         for call in list(self._calls.values()):
             if call.method.server_streaming:
                 call.end(GRPCError(Status.CANCELLED, call.method.closed_text), after_queued=True)

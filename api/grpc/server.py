@@ -22,6 +22,8 @@ from api.grpc.tls import peer_of
 TEND_INTERVAL_S = 1.0
 LINGER_S = 1.0
 """At the end a peer gets so long to close its side, so that no last byte is lost to a reset."""
+TELL_HEALTH_S = 0.05
+"""Whoever watches the health is told of the end, before that stream ends as well."""
 GOODBYE_DELAY_S = 0.1
 """Between the last answer and GOAWAY. Clients built on h2, grpclib among them, take GOAWAY for the
 end of the connection and drop the answers they have not handed over yet; that is also why GOAWAY
@@ -148,6 +150,10 @@ class Server:
         self._accepting.cancel()
         self.health.set(NOT_SERVING)
         end_at_s = trio.current_time() + grace_s
+        for connection in self._connections:
+            connection.refuse()
+        if self._connections:
+            await trio.sleep(TELL_HEALTH_S)
         for connection in list(self._connections):
             connection.drain()
         with trio.move_on_at(end_at_s - grace_s / 5):

@@ -14,7 +14,7 @@ from bip_utils import Bip32Slip10Secp256k1
 from tests.helpers.bitcoind import COIN_BASE, BitcoinNode, coins
 from tests.helpers.daemon import Daemon
 from tests.helpers.goipay_client import GoiPay, StatusStream, Update
-from tests.helpers.process import wait_until
+from tests.helpers.process import ServerError, wait_until
 
 Json = dict[str, Any]
 STATUSES = {"PENDING": 0, "PENDING_MEMPOOL": 1, "EXPIRED": 2, "CONFIRMED": 3}
@@ -38,7 +38,7 @@ def leaks(text: str, daemon: Daemon) -> list[str]:
             hidden.add(value)
         if name == "TALLY_DATABASE_URL" and "@" in value:
             hidden.add(value.rpartition("@")[0].rpartition(":")[2])
-    return [f"{secret[:8]}…" for secret in hidden if secret in text]
+    return [f"{secret[:8]}…" for secret in hidden - {""} if secret in text]
 
 
 class Shop:
@@ -107,7 +107,10 @@ class Ticket:
             last = self.rest()
             return last if wanted(last) else None
 
-        return wait_until(probe, f"{what}; it is {last}", timeout_s=timeout_s)
+        try:
+            return wait_until(probe, what, timeout_s=timeout_s)
+        except ServerError as error:
+            raise ServerError(f"{error}; it is {last}, from {self.events()}") from None
 
     def until_status(self, status: str) -> Json:
         return self.until(lambda one: one["status"] == status, f"invoice {self.id} is {status}")
