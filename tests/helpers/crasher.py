@@ -6,7 +6,7 @@ n-th, for every n, is to crash at every await.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import trio
 
@@ -21,6 +21,16 @@ class Crasher(trio.abc.Instrument):
         self.steps = 0
         self.crashed = False
         self.counting = False
+        self._came = trio.Event()
+
+    def crash_after(self, steps: int | None) -> None:
+        """Crash that many steps from now; None: not at all."""
+        self._at_step = None if steps is None else self.steps + steps
+
+    async def crash_came(self) -> None:
+        """Wait for the next crash."""
+        await self._came.wait()
+        self._came = trio.Event()
 
     def spare(self, task: trio.lowlevel.Task) -> None:
         """Do not count this task's steps: it is the world's, not the daemon's."""
@@ -33,14 +43,4 @@ class Crasher(trio.abc.Instrument):
         if self.steps == self._at_step:
             self.crashed = True
             self._crash()
-
-
-async def keep_alive(
-    crasher: Crasher, stopped: Callable[[], trio.Event], start: Callable[[], Awaitable[None]]
-) -> None:
-    """Start the daemon again once it was crashed."""
-    while True:
-        await stopped().wait()
-        if not crasher.crashed:
-            await trio.sleep_forever()
-        await start()
+            self._came.set()

@@ -109,9 +109,15 @@ class WatchedChain:
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
+        started = False
         try:
             with trio.CancelScope() as self._scope:
-                await supervisor.run(task_status=task_status)
+                async with trio.open_nursery() as nursery:
+                    await nursery.start(supervisor.run)
+                    started = True
+                    task_status.started()
+            if not started:
+                task_status.started()  # it was crashed before it was ready
         finally:
             stopped.set()
 
