@@ -164,7 +164,13 @@ def _check_asset(entry: Entry, asset: Asset, base: AssetTable) -> None:
 def _check_whole(path: Path, table: AssetTable) -> None:
     problems: list[str] = []
     contracts: dict[tuple[str, str | None, bytes], str] = {}
+    chains: dict[str, str] = {}
     for (name, network), asset in table.assets.items():
+        if chains.setdefault(name, asset.chain) != asset.chain:
+            problems.append(
+                f"{path}: asset {name}: chain: {asset.chain!r} on network {network}, but"
+                f" {chains[name]!r} elsewhere; one id is one chain's"
+            )
         if asset.contract is not None:
             other = contracts.setdefault((asset.chain, network, asset.contract), name)
             if other != name:
@@ -174,7 +180,10 @@ def _check_whole(path: Path, table: AssetTable) -> None:
                 )
     if problems:
         raise CatalogueFileError(problems)
-    try:
-        table.catalogue()
-    except CatalogueError as error:
-        raise CatalogueFileError([f"{path}: {error}"]) from error
+    # Whatever the nodes will say, so that no start fails later than this.
+    networks = {(asset.chain, network) for (_, network), asset in table.assets.items() if network}
+    for chosen in ({}, *({chain: network} for chain, network in sorted(networks))):
+        try:
+            table.catalogue(chosen)
+        except CatalogueError as error:
+            raise CatalogueFileError([f"{path}: {error}"]) from error

@@ -1,40 +1,52 @@
 """The asset data: the built-in table, an operator's file over it, and what is wrong with one."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from actors.core.assets import CatalogueError
-from daemon.catalogue import MAX_FILE_BYTES, CatalogueFileError, load_catalogue, load_table
+from api.convert import asset_id_of
+from daemon.catalogue import (
+    BUILT_IN,
+    MAX_FILE_BYTES,
+    CatalogueFileError,
+    load_catalogue,
+    load_table,
+)
 from daemon.config.settings import COINS, DRIVERS
+from daemon.keys.evm import checksummed, parse_address
+from proto.goipay.crypto.v1 import CoinType
 
-ETHEREUM = """
+MAIN = {"eth": "1", "bnb": "56"}
+
+POLYGON = """
 [[chain]]
-id = "eth"
-name = "Ethereum"
+id = "pol"
+name = "Polygon"
 family = "evm"
-coin = "ETH"
-block_time_s = 12
+coin = "POL"
+block_time_s = 2
 confirmations = 12
 [[asset]]
-id = "ETH"
-chain = "eth"
-symbol = "ETH"
-name = "Ether"
+id = "POL"
+chain = "pol"
+symbol = "POL"
+name = "Polygon"
 exponent = 18
 """
 USDT = """
 [[asset]]
-id = "USDT_ERC20"
-chain = "eth"
+id = "USDT_POL"
+chain = "pol"
 symbol = "USDT"
 name = "Tether USD"
 exponent = 6
 contract = "0xdAC17F958D2ee523a2206206994597C13D831ec7"
-network = "1"
+network = "137"
 """
-USDT_SEPOLIA = USDT.replace("0xdAC17F958D2ee523a2206206994597C13D831ec7", "0x" + "11" * 20).replace(
-    'network = "1"', "network = 11155111"
+USDT_AMOY = USDT.replace("0xdAC17F958D2ee523a2206206994597C13D831ec7", "0x" + "11" * 20).replace(
+    'network = "137"', "network = 80002"
 )
 BTC = '[[asset]]\nid = "BTC"\nchain = "btc"\nsymbol = "BTC"\nname = "Bitcoin"\nexponent = 8\n'
 
@@ -58,50 +70,94 @@ def problems(path):
 
 def test_built_in():
     catalogue = load_catalogue()
-    assert set(catalogue.chains) == {"btc", "ltc"}
-    assert set(catalogue.assets) == {"BTC", "LTC"}
+    families = {name: chain.family for name, chain in catalogue.chains.items()}
+    assert families == {"btc": "bitcoin", "ltc": "bitcoin", "eth": "evm", "bnb": "evm"}
+    exponents = {name: asset.exponent for name, asset in catalogue.assets.items()}
+    assert exponents == {"BTC": 8, "LTC": 8, "ETH": 18, "BNB": 18}
     for asset in catalogue.assets.values():
-        assert (asset.exponent, asset.contract) == (8, None)
+        assert asset.contract is None
         assert catalogue.chain_of(asset).coin == asset.id
-        assert catalogue.chain_of(asset).family == "bitcoin"
-    block_times = [catalogue.chains[chain].block_time_s for chain in ("btc", "ltc")]
-    assert block_times == [600.0, 150.0]
+    block_times = {name: chain.block_time_s for name, chain in catalogue.chains.items()}
+    assert block_times == {"btc": 600.0, "ltc": 150.0, "eth": 12.0, "bnb": 0.45}
+
+
+def test_built_in_tokens():
+    """GoiPay's, on the two main networks only: other networks have other contracts."""
+    catalogue = load_catalogue(networks=MAIN)
+    tokens = [asset for asset in catalogue.assets.values() if asset.contract is not None]
+    by_chain = {chain: [one for one in tokens if one.chain == chain] for chain in MAIN}
+    assert {chain: len(found) for chain, found in by_chain.items()} == {"eth": 13, "bnb": 23}
+    assert all(one.id.endswith("_ERC20") for one in by_chain["eth"])
+    assert all(one.id.endswith("_BEP20") for one in by_chain["bnb"])
+    unusual = {asset.id: asset.exponent for asset in tokens if asset.exponent != 18}
+    assert unusual == {
+        "USDT_ERC20": 6,
+        "USDC_ERC20": 6,
+        "WBTC_ERC20": 8,
+        "ATOM_ERC20": 6,
+        "WBTC_BEP20": 8,
+        "TRX_BEP20": 6,
+        "DOGE_BEP20": 8,
+    }
+    usdt = catalogue.assets["BSCUSD_BEP20"]
+    assert usdt.symbol == "BSC-USD"
+    assert usdt.contract == bytes.fromhex("55d398326f99059fF775485246999027B3197955")
+    for networks in (None, {"eth": "11155111", "bnb": "97"}, {"eth": "56", "bnb": "1"}):
+        assert load_catalogue(networks=networks).assets.keys() == {"BTC", "LTC", "ETH", "BNB"}
+
+
+def test_built_in_contracts_carry_their_checksum():
+    """Parsing accepts small letters only, which protect against no mistyping."""
+    entries = tomllib.loads(BUILT_IN.read_text())["asset"]
+    contracts = [entry["contract"] for entry in entries if "contract" in entry]
+    assert len(contracts) == 13 + 23
+    assert contracts == [checksummed(parse_address(contract)) for contract in contracts]
+
+
+def test_every_coin_type_is_an_asset():
+    """Of GoiPay's; but for the chains that the table does not have."""
+    assets = load_catalogue(networks=MAIN).assets
+    assert {coin.name for coin in CoinType if asset_id_of(coin) not in assets} == {"XMR", "TON"}
+    assert assets.keys() <= {asset_id_of(coin) for coin in CoinType}
 
 
 def test_the_settings_agree_with_the_table():
-    """The number of confirmations stands in both; the configuration's is what people are shown."""
+    """The number of confirmations stands in both; the configuration's is what people are shown.
+
+    A chain is in the table before its driver is in the program, never after.
+    """
     chains = load_catalogue().chains
-    assert chains.keys() == DRIVERS
+    assert DRIVERS <= chains.keys() <= COINS.keys()
     for name, chain in chains.items():
         assert COINS[name].confirmations == chain.confirmations
 
 
 def test_a_file_adds_chains_and_tokens(file):
-    catalogue = load_catalogue(file(ETHEREUM + USDT), networks={"eth": "1"})
-    assert set(catalogue.assets) == {"BTC", "LTC", "ETH", "USDT_ERC20"}
-    token = catalogue.assets["USDT_ERC20"]
+    catalogue = load_catalogue(file(POLYGON + USDT), networks={"pol": "137"})
+    assert set(catalogue.assets) == {"BTC", "LTC", "ETH", "BNB", "POL", "USDT_POL"}
+    token = catalogue.assets["USDT_POL"]
     assert token.contract == bytes.fromhex("dAC17F958D2ee523a2206206994597C13D831ec7")
-    assert (token.exponent, token.chain, token.symbol) == (6, "eth", "USDT")
-    assert catalogue.chains["eth"].block_time_s == 12.0
+    assert (token.exponent, token.chain, token.symbol) == (6, "pol", "USDT")
+    assert catalogue.chains["pol"].block_time_s == 2.0
 
 
 def test_a_token_has_one_contract_per_network(file):
-    table = load_table(file(ETHEREUM + USDT + USDT_SEPOLIA))
-    on_main = table.catalogue({"eth": "1"}).assets["USDT_ERC20"]
-    on_test = table.catalogue({"eth": "11155111"}).assets["USDT_ERC20"]
+    table = load_table(file(POLYGON + USDT + USDT_AMOY))
+    on_main = table.catalogue({"pol": "137"}).assets["USDT_POL"]
+    on_test = table.catalogue({"pol": "80002"}).assets["USDT_POL"]
     assert on_main.contract != on_test.contract == b"\x11" * 20
-    for networks in (None, {}, {"eth": "5"}, {"btc": "1"}):
-        assert "USDT_ERC20" not in table.catalogue(networks).assets
+    for networks in (None, {}, {"pol": "5"}, {"btc": "1"}):
+        assert "USDT_POL" not in table.catalogue(networks).assets
 
 
 @pytest.mark.parametrize("own_first", [True, False])
 def test_an_entry_for_the_network_goes_before_the_general_one(file, own_first):
-    general = USDT.replace('network = "1"\n', "").replace("exponent = 6", "exponent = 7")
+    general = USDT.replace('network = "137"\n', "").replace("exponent = 6", "exponent = 7")
     entries = (USDT + general) if own_first else (general + USDT)
-    table = load_table(file(ETHEREUM + entries))
-    assert table.catalogue({"eth": "1"}).assets["USDT_ERC20"].exponent == 6
-    assert table.catalogue({"eth": "5"}).assets["USDT_ERC20"].exponent == 7
-    assert table.catalogue().assets["USDT_ERC20"].exponent == 7
+    table = load_table(file(POLYGON + entries))
+    assert table.catalogue({"pol": "137"}).assets["USDT_POL"].exponent == 6
+    assert table.catalogue({"pol": "5"}).assets["USDT_POL"].exponent == 7
+    assert table.catalogue().assets["USDT_POL"].exponent == 7
 
 
 def test_a_file_replaces_whole_entries_by_id(file):
@@ -160,22 +216,22 @@ def test_a_wrong_field_of_an_asset(file, old, new, expected):
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ('"eth"\nname', '"Eth"\nname', "chain 1 (Eth): id: 'Eth' must be lower-case letters"),
-        ('"evm"', '"evn"', "chain 1 (eth): family: 'evn' is not known; did you mean evm?"),
-        ('"evm"', '"zz"', "chain 1 (eth): family: 'zz' is not known; known are bitcoin, evm"),
-        ('coin = "ETH"', 'coin = "e"', "chain 1 (eth): coin: 'e' must be an asset's id"),
-        ("= 12\nconf", "= 0\nconf", "chain 1 (eth): block_time_s: must be seconds above 0"),
-        ("= 12\nconf", "= nan\nconf", "chain 1 (eth): block_time_s: must be seconds above 0"),
-        ("= 12\nconf", "= inf\nconf", "chain 1 (eth): block_time_s: must be seconds above 0"),
-        ("= 12\nconf", '= "12"\nconf', "chain 1 (eth): block_time_s: must be seconds above 0"),
-        ("= 12\nconf", f"= 1{'0' * 999}\nconf", "chain 1 (eth): block_time_s: must be seconds"),
-        ("mations = 12", "mations = -1", "chain 1 (eth): confirmations: must be a whole number"),
-        ("mations = 12", "mation = 12", "chain 1 (eth): confirmation: unknown field; did you mean"),
+        ('"pol"\nname', '"Pol"\nname', "chain 1 (Pol): id: 'Pol' must be lower-case letters"),
+        ('"evm"', '"evn"', "chain 1 (pol): family: 'evn' is not known; did you mean evm?"),
+        ('"evm"', '"zz"', "chain 1 (pol): family: 'zz' is not known; known are bitcoin, evm"),
+        ('coin = "POL"', 'coin = "e"', "chain 1 (pol): coin: 'e' must be an asset's id"),
+        ("= 2\nconf", "= 0\nconf", "chain 1 (pol): block_time_s: must be seconds above 0"),
+        ("= 2\nconf", "= nan\nconf", "chain 1 (pol): block_time_s: must be seconds above 0"),
+        ("= 2\nconf", "= inf\nconf", "chain 1 (pol): block_time_s: must be seconds above 0"),
+        ("= 2\nconf", '= "12"\nconf', "chain 1 (pol): block_time_s: must be seconds above 0"),
+        ("= 2\nconf", f"= 1{'0' * 999}\nconf", "chain 1 (pol): block_time_s: must be seconds"),
+        ("mations = 12", "mations = -1", "chain 1 (pol): confirmations: must be a whole number"),
+        ("mations = 12", "mation = 12", "chain 1 (pol): confirmation: unknown field; did you mean"),
     ],
 )
 def test_a_wrong_field_of_a_chain(file, old, new, expected):
-    assert old in ETHEREUM
-    found = problems(file(ETHEREUM.replace(old, new, 1)))
+    assert old in POLYGON
+    found = problems(file(POLYGON.replace(old, new, 1)))
     assert any(text.startswith(expected) for text in found), found
 
 
@@ -189,8 +245,8 @@ def test_a_wrong_field_of_a_chain(file, old, new, expected):
 )
 def test_a_wrong_contract(file, contract, expected):
     text = USDT.replace("0xdAC17F958D2ee523a2206206994597C13D831ec7", contract)
-    [found] = problems(file(ETHEREUM + text))
-    assert found.startswith("asset 2 (USDT_ERC20): contract: ")
+    [found] = problems(file(POLYGON + text))
+    assert found.startswith("asset 2 (USDT_POL): contract: ")
     assert expected in found
 
 
@@ -198,8 +254,8 @@ def test_contracts_without_capitals_are_accepted(file):
     text = USDT.replace(
         "0xdAC17F958D2ee523a2206206994597C13D831ec7", "0xdac17f958d2ee523a2206206994597c13d831ec7"
     )
-    table = load_table(file(ETHEREUM + text))
-    assert table.assets["USDT_ERC20", "1"].contract[:2] == b"\xda\xc1"
+    table = load_table(file(POLYGON + text))
+    assert table.assets["USDT_POL", "137"].contract[:2] == b"\xda\xc1"
 
 
 @pytest.mark.parametrize(
@@ -234,17 +290,61 @@ def test_every_problem_is_told_at_once(file):
 
 
 def test_an_entry_twice(file):
-    [found] = problems(file(ETHEREUM + USDT + USDT))
-    assert found.startswith("asset 3 (USDT_ERC20): id: a second entry of this id (and network)")
-    [found] = problems(file(ETHEREUM + ETHEREUM.split("[[asset]]", maxsplit=1)[0]))
-    assert found.startswith("chain 2 (eth): id: a second entry")
+    [found] = problems(file(POLYGON + USDT + USDT))
+    assert found.startswith("asset 3 (USDT_POL): id: a second entry of this id (and network)")
+    [found] = problems(file(POLYGON + POLYGON.split("[[asset]]", maxsplit=1)[0]))
+    assert found.startswith("chain 2 (pol): id: a second entry")
 
 
 def test_two_tokens_of_one_contract(file):
-    twin = USDT.replace("USDT_ERC20", "USDT_TWIN")
-    [found] = problems(file(ETHEREUM + USDT + twin))
-    assert found.startswith("asset USDT_TWIN: contract: the same as that of USDT_ERC20")
-    load_table(file(ETHEREUM + USDT + twin.replace('network = "1"', 'network = "5"')))
+    twin = USDT.replace("USDT_POL", "USDT_TWIN")
+    [found] = problems(file(POLYGON + USDT + twin))
+    assert found.startswith("asset USDT_TWIN: contract: the same as that of USDT_POL")
+    load_table(file(POLYGON + USDT + twin.replace('network = "137"', 'network = "5"')))
+
+
+def test_a_token_of_ours_on_a_network_of_the_operator_s(file):
+    path = file(
+        '[[asset]]\nid = "USDT_ERC20"\nchain = "eth"\nsymbol = "USDT"\nname = "Test USD"\n'
+        f'exponent = 18\nnetwork = 31337\ncontract = "0x{"22" * 20}"\n'
+    )
+    own = load_catalogue(path, networks={"eth": "31337"}).assets["USDT_ERC20"]
+    assert (own.contract, own.exponent) == (b"\x22" * 20, 18)
+    built_in = load_catalogue(networks=MAIN).assets["USDT_ERC20"]
+    assert load_catalogue(path, networks=MAIN).assets["USDT_ERC20"] == built_in
+
+
+def test_further_chains_are_a_few_lines(file):
+    """Two chains may have coins of one symbol; the ids differ."""
+    layers = (("arb", "Arbitrum One", 0.25), ("base", "Base", 2), ("own", "Our chain", 5))
+    path = file(
+        "".join(
+            f'[[chain]]\nid = "{chain}"\nname = "{name}"\nfamily = "evm"\n'
+            f'coin = "ETH_{chain.upper()}"\nblock_time_s = {seconds}\nconfirmations = 20\n'
+            f'[[asset]]\nid = "ETH_{chain.upper()}"\nchain = "{chain}"\nsymbol = "ETH"\n'
+            'name = "Ether"\nexponent = 18\n'
+            for chain, name, seconds in layers
+        )
+        + POLYGON
+    )
+    catalogue = load_catalogue(path)
+    assert set(catalogue.chains) == {"btc", "ltc", "eth", "bnb", "arb", "base", "own", "pol"}
+    assert catalogue.assets["ETH_ARB"].symbol == catalogue.assets["ETH"].symbol
+
+
+def test_one_id_is_one_chain_s(file):
+    path = file(
+        '[[asset]]\nid = "USDT_ERC20"\nchain = "bnb"\nsymbol = "USDT"\nname = "T"\n'
+        f'exponent = 6\nnetwork = 97\ncontract = "0x{"22" * 20}"\n'
+    )
+    [found] = problems(path)
+    assert found.startswith("asset USDT_ERC20: chain: 'bnb' on network 97, but 'eth' elsewhere")
+
+
+def test_a_coin_is_a_coin_on_every_network(file):
+    twin = USDT.replace("USDT_POL", "POL").replace('"137"', '"5"')
+    [found] = problems(file(POLYGON + twin))
+    assert found == "chain pol: coin 'POL' is not a native asset of that chain"
 
 
 def test_what_is_built_in_keeps_its_nature(file):
@@ -260,14 +360,14 @@ def test_what_is_built_in_keeps_its_nature(file):
 
 
 def test_a_chain_without_its_coin(file):
-    [found] = problems(file(ETHEREUM.split("[[asset]]", maxsplit=1)[0]))
-    assert found == "chain eth: coin 'ETH' is not a native asset of that chain"
+    [found] = problems(file(POLYGON.split("[[asset]]", maxsplit=1)[0]))
+    assert found == "chain pol: coin 'POL' is not a native asset of that chain"
 
 
 def test_a_native_coin_is_no_token(file):
-    text = ETHEREUM + 'contract = "0x' + "11" * 20 + '"\n'
+    text = POLYGON + 'contract = "0x' + "11" * 20 + '"\n'
     [found] = problems(file(text))
-    assert found == "chain eth: coin 'ETH' is not a native asset of that chain"
+    assert found == "chain pol: coin 'POL' is not a native asset of that chain"
 
 
 def test_the_error_is_a_catalogue_error(file):
