@@ -1,39 +1,239 @@
-"""The router's bound on what one transaction can make us record."""
+"""The router: one look-up per mention, everybody concerned is told, nobody else is woken."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from __future__ import annotations
 
-from actors.core.chain_events import OutPoint, Output
-from actors.router import MAX_OUTPUTS, _bounded
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-ASSETS = st.sampled_from(["ETH", "USDT_ERC20", "DAI_ERC20"])
-TXID = b"\x07" * 32
+import trio
 
+from actors.core.agenda import SLICE
+from actors.core.chain_events import (
+    BlockConnected,
+    BlocksDisconnected,
+    ChainTx,
+    MempoolChanged,
+    OutPoint,
+    Output,
+    Removal,
+)
+from actors.core.events import Terms
+from actors.core.invoice import Invoice, State
+from actors.core.watch_index import WatchIndex
+from actors.invoice_actor import InvoiceActors
+from actors.router import Router
+from tests.helpers.faulty_store import FaultyStore
+from tests.helpers.invoices import ASSET, CREATED_MS, EXPIRES_MS, block, txid
+from tests.helpers.ledger import creation
+from tests.helpers.recording_log import RecordingLog
 
-def outputs_of(parts: list[tuple[str, int]]) -> list[Output]:
-    return [
-        Output(OutPoint(TXID, index), b"address", amount_base, asset)
-        for index, (asset, amount_base) in enumerate(parts)
-    ]
-
-
-def sums(outputs: list[Output] | tuple[Output, ...]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for output in outputs:
-        found[output.asset] = found.get(output.asset, 0) + output.amount_base
-    return found
-
-
-@given(st.lists(st.tuples(ASSETS, st.integers(1, 10**30)), max_size=300))
-def test_many_outputs_are_recorded_as_few_without_losing_a_unit(parts):
-    outputs = outputs_of(parts)
-    bounded = _bounded(outputs)
-    assert sums(bounded) == sums(outputs)
-    assert len(bounded) <= MAX_OUTPUTS + 2
-    assert len({output.outpoint for output in bounded}) == len(bounded)
-    assert len(outputs) > MAX_OUTPUTS or bounded == tuple(outputs)
+NOW_MS = CREATED_MS + 60_000
 
 
-def test_an_ordinary_transaction_is_left_as_it_is():
-    outputs = outputs_of([("BTC", amount) for amount in range(1, MAX_OUTPUTS + 1)])
-    assert _bounded(outputs) == tuple(outputs)
+class Routed:
+    """A router with real actors behind it."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.store = FaultyStore()
+        self.router = Router(WatchIndex())
+        self.actors = InvoiceActors(
+            chain="btc",
+            store=self.store,
+            nursery=nursery,
+            changed=self.router.note,
+            log=RecordingLog(),
+        )
+        self._made = 0
+
+    async def create(self, **changes) -> Terms:
+        self._made += 1
+        wanted = {"required_base": 100, "confirmations": 2, **changes}
+        terms = creation(self._made, **wanted).after.terms
+        self.router.index.watch(terms.destination, terms.invoice_id)
+        await self.actors.create(terms)
+        return terms
+
+    def live(self, terms: Terms) -> Invoice:
+        found = self.actors.invoice(terms.invoice_id)
+        assert found is not None
+        return found
+
+    async def mempool(self, *txs: ChainTx) -> None:
+        await self.router.route(MempoolChanged(txs, (), NOW_MS), self.actors, tip_height=9)
+
+    async def connect(self, height: int, *txs: ChainTx, branch: str = "") -> None:
+        event = BlockConnected(block(height, branch=branch, time_ms=NOW_MS), txs, NOW_MS)
+        await self.router.route(event, self.actors, tip_height=height - 1)
+
+
+@asynccontextmanager
+async def routed() -> AsyncIterator[Routed]:
+    async with trio.open_nursery() as nursery:
+        yield Routed(nursery)
+        nursery.cancel_scope.cancel()
+
+
+def tx(name: str, *pays: tuple[Terms, int], coins: tuple[str, ...] = ()) -> ChainTx:
+    """A transaction that spends the named coins (its own one by default)."""
+    outputs = tuple(
+        Output(OutPoint(txid(name), number), terms.destination, amount_base, ASSET)
+        for number, (terms, amount_base) in enumerate(pays)
+    )
+    return ChainTx(txid(name), outputs, tuple(coin.encode() for coin in coins or (name,)))
+
+
+class CountingDict(dict):
+    looked_up = 0
+
+    def get(self, *args):
+        self.looked_up += 1
+        return super().get(*args)
+
+
+async def test_a_block_costs_one_look_up_per_output_whatever_is_watched(autojump_clock):
+    async with routed() as it:
+        paid = await it.create()
+        index = it.router.index
+        index.destinations = CountingDict(index.destinations)
+        for number in range(5_000):
+            index.watch(b"other %d" % number, paid.invoice_id)
+        index.destinations.looked_up = 0
+        await it.connect(10, *(tx(f"tx {n}", (paid, 1), (paid, 2)) for n in range(20)))
+        assert index.destinations.looked_up == 40
+        assert it.live(paid).received_base == 60
+
+
+async def test_only_those_concerned_are_woken(autojump_clock):
+    async with routed() as it:
+        paid, other = await it.create(), await it.create()
+        before = it.live(other)
+        appends = it.store.calls["append"]
+        await it.mempool(tx("t", (paid, 100)))
+        await it.connect(10, tx("t", (paid, 100)))
+        await it.connect(11)
+        await it.connect(12)
+        assert it.live(paid).state is State.SETTLED
+        assert it.live(other) is before
+        assert it.store.calls["append"] - appends == 3, "seen, included, settled"
+
+
+async def test_a_batch_payout_reaches_each_of_its_invoices(autojump_clock):
+    async with routed() as it:
+        invoices = [await it.create() for _ in range(3)]
+        batch = tx("batch", *((invoice, 40 + n) for n, invoice in enumerate(invoices)))
+        await it.connect(10, batch)
+        assert [it.live(invoice).received_base for invoice in invoices] == [40, 41, 42]
+
+
+async def test_an_output_of_nothing_wakes_nobody_and_claims_nothing(autojump_clock):
+    async with routed() as it:
+        invoice = await it.create()
+        before = it.live(invoice)
+        await it.mempool(tx("dust", (invoice, 0)))
+        await it.connect(10, tx("dust", (invoice, 0)))
+        assert it.live(invoice) is before
+        assert it.router.index.conflicts == {}
+
+
+async def test_all_payees_of_a_loser_are_told(autojump_clock):
+    async with routed() as it:
+        one, two = await it.create(), await it.create()
+        await it.mempool(tx("t", (one, 100), (two, 100), coins=("coin",)))
+        await it.connect(10, tx("u", (one, 100), coins=("coin",)))
+        assert [p.gone for p in it.live(one).payments] == [Removal.DOUBLE_SPENT, None]
+        assert [p.gone for p in it.live(two).payments] == [Removal.DOUBLE_SPENT]
+        assert it.live(two).payments[0].gone_by == txid("u")
+
+
+async def test_a_replacement_of_several_displaces_each(autojump_clock):
+    async with routed() as it:
+        one, two, three = [await it.create() for _ in range(3)]
+        await it.mempool(tx("t", (one, 100), coins=("a",)), tx("u", (two, 100), coins=("b",)))
+        await it.mempool(tx("v", (three, 100), coins=("a", "b")))
+        assert it.live(one).payments[0].gone is Removal.REPLACED
+        assert it.live(two).payments[0].gone is Removal.REPLACED
+        assert it.live(three).state is State.SEEN
+
+
+async def test_a_payment_met_in_a_block_is_guarded_after_a_reorg(autojump_clock):
+    """It never was in our mempool; its inputs are known all the same."""
+    async with routed() as it:
+        invoice = await it.create()
+        await it.connect(10, tx("t", (invoice, 100), coins=("coin",)))
+        event = BlocksDisconnected(block(9), 1, NOW_MS)
+        await it.router.route(event, it.actors, tip_height=10)
+        assert it.live(invoice).payments[0].unconfirmed
+        await it.connect(10, tx("theft", coins=("coin",)), branch="b")
+        assert it.live(invoice).payments[0].gone is Removal.DOUBLE_SPENT
+        assert it.live(invoice).state is State.PENDING
+
+
+async def test_a_payment_in_another_block_of_the_height_is_taken_out_of_it(autojump_clock):
+    async with routed() as it:
+        invoice = await it.create()
+        await it.connect(10, tx("t", (invoice, 100)))
+        await it.connect(10, branch="b")
+        assert it.live(invoice).payments[0].unconfirmed
+        await it.connect(11, tx("t", (invoice, 100)), branch="b")
+        assert it.live(invoice).payments[0].height == 11
+
+
+async def test_an_invoice_settles_at_the_very_height_it_needs(autojump_clock):
+    async with routed() as it:
+        invoice = await it.create(confirmations=4)
+        await it.connect(10, tx("t", (invoice, 100)))
+        for height in (11, 12):
+            await it.connect(height)
+            assert it.live(invoice).state is State.SEEN
+        await it.connect(13)
+        assert it.live(invoice).state is State.SETTLED
+
+
+async def test_a_reminder_that_no_longer_applies_wakes_nobody(autojump_clock):
+    async with routed() as it:
+        invoice = await it.create(confirmations=4)
+        await it.connect(10, tx("t", (invoice, 100), coins=("coin",)))
+        await it.router.route(BlocksDisconnected(block(9), 1, NOW_MS), it.actors, tip_height=10)
+        appends = it.store.calls["append"]
+        for height in range(10, 15):
+            await it.connect(height, branch="b")
+        assert it.store.calls["append"] == appends
+        assert it.live(invoice).state is State.SEEN
+
+
+async def test_deadlines_pass_for_open_invoices_only(autojump_clock):
+    async with routed() as it:
+        paid, unpaid, later = [
+            await it.create(expires_at_ms=EXPIRES_MS + extra) for extra in (0, 0, 1)
+        ]
+        await it.connect(10, tx("t", (paid, 100)))
+        await it.connect(11)
+        appends = it.store.calls["append"]
+        await it.router.read_up_to(EXPIRES_MS - 1, it.actors, tip_height=11)
+        assert it.store.calls["append"] == appends
+        await it.router.read_up_to(EXPIRES_MS, it.actors, tip_height=11)
+        assert it.store.calls["append"] == appends + 1
+        assert it.live(unpaid).state is State.EXPIRED
+        assert it.live(paid).state is State.SETTLED
+        assert it.live(later).state is State.PENDING
+
+
+async def test_invoices_too_deep_to_move_are_let_go_of_and_their_addresses_stay(autojump_clock):
+    async with routed() as it:
+        count = 2 * SLICE + 1
+        for _ in range(count):
+            await it.create()
+        settled = await it.create(watch_depth=3)
+        await it.router.read_up_to(EXPIRES_MS + count, it.actors, tip_height=9)
+        await it.connect(10, tx("t", (settled, 100)))
+        assert it.actors.statistics().loaded == 1, "the expired ones have nothing left to see"
+        for height in (11, 12):
+            await it.connect(height)
+            assert it.actors.statistics().loaded == 1
+        await it.connect(13)
+        assert it.actors.statistics().loaded == 0
+        index = it.router.index
+        assert len(index.destinations) == count + 1
+        assert (index.conflicts, index.unconfirmed, index.by_height) == ({}, {}, {})
+        await it.mempool(tx("more", (settled, 1)))
+        assert it.live(settled).overpaid

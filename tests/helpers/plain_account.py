@@ -51,9 +51,10 @@ class PlainAccount:
     def look(self, node: FakeChain, now_ms: int, *, remembers: bool) -> None:
         """`remembers`: the daemon has run without a break since the last look."""
         known, self.present = self.present, self._truth(node)
-        for txid, (tx, _) in self.present.items():
+        for txid, (tx, height) in self.present.items():
             if txid not in known:
-                self._judge(tx, now_ms, remembers=remembers)
+                mined_s = None if height is None else node.blocks[height][0].time_s
+                self._judge(tx, mined_s, remembers=remembers)
         # Deadlines are read after the blocks and the mempool before them.
         self._follow(node.height)
         self.deadline |= now_ms >= self.terms.expires_at_ms and self.open
@@ -70,12 +71,15 @@ class PlainAccount:
         found |= {txid: (tx, None) for txid, tx in node.mempool.items()}
         return {txid: pair for txid, pair in found.items() if self.paid_by(pair[0])}
 
-    def _judge(self, tx: FakeTx, now_ms: int, *, remembers: bool) -> None:
+    def _judge(self, tx: FakeTx, mined_s: int | None, *, remembers: bool) -> None:
         earlier = {other for coin in tx.spends for other in self.spenders.get(coin, ())}
         for coin in tx.spends:
             self.spenders.setdefault(coin, set()).add(tx.txid)
         assert tx.first_seen_s is not None
         in_time = tx.first_seen_s * 1000 <= self.terms.expires_at_ms
+        if in_time and mined_s is not None and mined_s * 1000 > self.terms.expires_at_ms:
+            # Whoever was down all the time knows it from its block only, which came too late.
+            self.judged &= remembers
         if tx.txid in self.in_time:
             in_time = self.in_time[tx.txid]
         if any(self.in_time[other] for other in earlier if other != tx.txid) and not in_time:
