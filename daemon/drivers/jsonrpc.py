@@ -23,8 +23,10 @@ from actors.ports import PersistentError, TransientError
 from daemon.drivers.jsonrpc_http import Answer, HttpConnection, parse_url
 from daemon.drivers.jsonrpc_login import Credentials, Login
 from daemon.drivers.jsonrpc_words import (
+    BATCH_LIMIT,
     BITCOIN_ADVICE,
     IN_WARMUP,
+    METHOD_NOT_FOUND,
     Advice,
     AnswerTooLargeError,
     BusyError,
@@ -51,8 +53,6 @@ __all__ = [
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """The largest honest answers: a 4 MB block is 8 MB of hex, 300 k mempool ids are 20 MB."""
-BATCH_LIMIT = 1000
-METHOD_NOT_FOUND = -32601
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +188,9 @@ class JsonRpcClient:
         self, answer: Answer, ids: range, methods: Sequence[str], *, batch: bool
     ) -> list[Any]:
         """Results in the order of `ids`; a refused call is an RpcError in its place."""
-        self.words.refuse_status(answer.status, answer.body, answer.retry_after)
+        refusal = self.words.status_error(answer.status, answer.body, answer.retry_after)
+        if refusal is not None:
+            raise refusal
         try:
             parsed = self._loads(answer.body)
         except (ValueError, RecursionError):

@@ -21,7 +21,10 @@ from actors.ports import PersistentError, TransientError
 from daemon.drivers.jsonrpc_http import Address, ConnectionLostError, GarbledError, TooLargeError
 from daemon.drivers.jsonrpc_login import Credentials
 
+BATCH_LIMIT = 1000
+"""Calls in one request, at most."""
 IN_WARMUP = -28
+METHOD_NOT_FOUND = -32601
 _SHOWN = 80
 _KEY_LENGTH = 8
 """Parts of a path that may be an access key are at least this long; `rpc` and `v3` are not."""
@@ -153,10 +156,12 @@ class NodeWords:
 
     # --- answers ---
 
-    def refuse_status(self, status: int, body: bytes, retry_after: str | None) -> None:
-        """Raise for the HTTP statuses that mean the same whatever the body says."""
+    def status_error(
+        self, status: int, body: bytes, retry_after: str | None
+    ) -> TransientError | PersistentError | None:
+        """The error of an HTTP status that means the same whatever the body says."""
         if status in (401, 403):
-            raise PersistentError(f"{self.where} refuses us (HTTP {status}). {self._refused}")
+            return PersistentError(f"{self.where} refuses us (HTTP {status}). {self._refused}")
         if status in (429, 502, 503, 504):
             wait = f"; it asks us to wait {retry_after!r}" if retry_after else ""
             busy = BusyError(
@@ -164,7 +169,8 @@ class NodeWords:
             )
             busy.status = status
             busy.retry_after = retry_after
-            raise busy
+            return busy
+        return None
 
     def garbage(self, what: str, body: bytes | str) -> NoReturn:
         raise self.transient(
