@@ -190,6 +190,12 @@ class ChainSupervisor:
         if self._told_again:
             await self._release()
 
+    async def final_up_to(self, height: int, view: ChainView) -> None:
+        assert self._actors is not None, "run() has started"
+        await self._router.final_up_to(
+            height, self._clock.now_ms(), self._actors, tip_height=view.tip.height
+        )
+
     async def save(self, view: ChainView) -> None:
         assert self._cursor is not None, "the node's identity is known before blocks are read"
         await self._save_cursor(self._cursor.network, self._cursor.genesis, view)

@@ -71,6 +71,8 @@ class WatchPolicy:
     """The deepest reorg that is followed; deeper ones stop the chain with an error."""
     settled_watch_depth: int = 100
     """Confirmations up to which payments of closed invoices are watched for a reversal."""
+    finality: str | None = None
+    """`safe` or `finalized`: what invoices that name no number of confirmations wait for."""
     lag_patience_s: float = 30.0
     eviction_grace_s: float = 30.0
 
@@ -99,6 +101,10 @@ class Audience(Protocol):
 
     async def read_up_to(self, as_of_ms: int, view: ChainView) -> None:
         """All that the node knew at that instant has been told."""
+        ...
+
+    async def final_up_to(self, height: int, view: ChainView) -> None:
+        """The node calls the blocks up to `height` final."""
         ...
 
     async def save(self, view: ChainView) -> None:
@@ -137,6 +143,7 @@ class ChainWatcher:
         self._missing_since: dict[bytes, float] = {}
         self._short_since: float | None = None
         self._snapshot_at = 0.0
+        self._final_height: int | None = None
         self._saved = view
         self._saved_at = 0.0
 
@@ -189,6 +196,7 @@ class ChainWatcher:
             if self._mempool_stale and not await self._advance():
                 return
         if heartbeat is not None:
+            await self._finality()
             await self._current(heartbeat.received_at)
 
     async def _news(self, arrived: list[TxArrived]) -> None:
@@ -203,6 +211,13 @@ class ChainWatcher:
         now = trio.current_time()
         for signal in arrived:
             self._audience.pushed(now - signal.received_at)
+
+    async def _finality(self) -> None:
+        height = await self._source.final_height()
+        # Final for the node is not final for us before its block has been told.
+        if height is not None and height <= self.view.tip.height and height != self._final_height:
+            await self._audience.final_up_to(height, self.view)
+            self._final_height = height
 
     async def _current(self, received_at: float) -> None:
         age_ms = round((trio.current_time() - received_at) * 1000)

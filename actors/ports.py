@@ -172,6 +172,10 @@ class ChainSource(Protocol):
         """
         ...
 
+    async def final_height(self) -> int | None:
+        """The highest block that the node calls final by the configured tag; None without one."""
+        ...
+
     def signals(self, index: WatchIndex) -> AbstractAsyncContextManager[AsyncIterator[Signal]]:
         """The node's news, until the connection fails. Entering means: subscribed.
 

@@ -26,6 +26,7 @@ from actors.core.chain_events import (
 from actors.core.inputs import (
     ChainShortened,
     DeadlinePassed,
+    HeightFinal,
     HeightTaken,
     Input,
     TipReached,
@@ -50,6 +51,7 @@ class Router:
         self.index = index
         self._deadlines = Agenda()
         self._wakes = Agenda()
+        self._finals = Agenda()
         self._retirements = Agenda()
 
     def note(self, before: Invoice | None, after: Invoice | None) -> None:
@@ -63,7 +65,7 @@ class Router:
         if before is None and after.open and not after.deadline_reached:
             self._deadlines.remind(invoice_id, after.terms.expires_at_ms)
         if (wake := after.wake_height()) is not None:
-            self._wakes.remind(invoice_id, wake)
+            (self._wakes if after.terms.finality is None else self._finals).remind(invoice_id, wake)
         if (until := after.watched_until()) is not None:
             self._retirements.remind(invoice_id, until)
 
@@ -98,6 +100,21 @@ class Router:
             }
             await actors.deliver(mail, height=tip_height + 1)
 
+    async def final_up_to(
+        self, height: int, at_ms: int, actors: InvoiceActors, *, tip_height: int
+    ) -> None:
+        """The node calls the blocks up to `height` final: invoices that wait for that settle."""
+        final = HeightFinal(height, at_ms)
+        while due := self._finals.pop_due(height):
+            mail: Deliveries = {
+                invoice_id: [final]
+                for invoice_id in due
+                if (invoice := actors.invoice(invoice_id)) is not None
+                and (wake := invoice.wake_height()) is not None
+                and wake <= height
+            }
+            await actors.deliver(mail, height=tip_height + 1)
+
     async def _tip_reached(self, height: int, at_ms: int, actors: InvoiceActors) -> None:
         reached = TipReached(height, at_ms)
         while due := self._wakes.pop_due(height):
@@ -125,7 +142,8 @@ class Router:
         for tx in event.txs:
             losers = index.conflicting(tx.txid, tx.spends)
             payees = self._payees(tx)
-            for invoice_id, outputs in payees.items():
+            expected = dict.fromkeys(index.unconfirmed.get(tx.txid, ()), ())
+            for invoice_id, outputs in {**expected, **payees}.items():
                 mail.setdefault(invoice_id, []).append(
                     TxIncluded(tx.txid, outputs, block, at_ms, replaces=losers)
                 )

@@ -58,6 +58,9 @@ class Removal(Enum):
     """A transaction in a block spends one of its inputs."""
     EVICTED = "evicted"
     """The node dropped it: too old, too cheap, or its parent went away."""
+    FAILED = "failed"
+    """It is in a block, but what it was expected to pay did not come: it was reverted, or the token
+    moved another amount by another log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,7 @@ def terms_to_json(terms: ev.Terms) -> Json:
         "created_at_ms": terms.created_at_ms,
         "expires_at_ms": terms.expires_at_ms,
         "watch_depth": terms.watch_depth,
+        "finality": terms.finality,
     }
 
 
@@ -151,6 +152,7 @@ def terms_from_json(data: Json) -> ev.Terms:
             created_at_ms=data["created_at_ms"],
             expires_at_ms=data["expires_at_ms"],
             watch_depth=data["watch_depth"],
+            finality=data["finality"],
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CodecError(f"invoice terms cannot be read: {error}") from error

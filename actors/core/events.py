@@ -38,6 +38,9 @@ class Terms:
     expires_at_ms: int
     watch_depth: int
     """Confirmations up to which a payment is still watched for a reversal."""
+    finality: str | None = None
+    """`safe` or `finalized`: settle when the node calls a payment's block that, instead of counting
+    confirmations; None to count them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +129,7 @@ class InvoiceSettled:
     credited_base: int
     """The part that had the required depth."""
     tip_height: int | None
-    """The tip that decided; None when the terms ask for no confirmation."""
+    """The tip (or final height) that decided; None when the terms ask for no confirmation."""
 
 
 @dataclass(frozen=True, slots=True)

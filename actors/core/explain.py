@@ -3,9 +3,10 @@
 The first reason is the most important one. Texts may change with any release; codes may not:
 
 nothing_received, underpaid, overpaid        what came, against what was asked for
-waiting_confirmations, unconfirmed           money on its way
+waiting_confirmations, waiting_finality,
+unconfirmed                                  money on its way
 disconnected, replaced, double_spent,
-evicted                                      money that went away, and how
+evicted, failed                              money that went away, and how
 late_payment, wrong_asset                    money that is recorded, not credited
 deadline_protected, deadline_held, expired   what the deadline did
 settled, reversed                            the end, and the alarm after it
@@ -135,8 +136,8 @@ class _Explanation:
                 " deliver; if it was delivered, ask the payer to pay again.",
             )
         at = utc(invoice.settled_at_ms or 0)
-        depth = self.terms.confirmations
-        how = f"with {_count(depth, 'confirmation')}" if depth else "without waiting for a block"
+        depth = self.invoice.required_depth
+        how = f"with {self._needed}" if depth else "without waiting for a block"
         yield Reason("settled", f"Paid: settled at {at} {how}.")
 
     def _expired(self) -> Reason:
@@ -166,8 +167,15 @@ class _Explanation:
         )
 
     def _seen(self) -> Iterator[Reason]:
-        wake, depth, tip = self.invoice.wake_height(), self.terms.confirmations, self._tip
+        wake, depth, tip = self.invoice.wake_height(), self.invoice.required_depth, self._tip
         if wake is None:
+            return
+        if self.terms.finality is not None:
+            yield Reason(
+                "waiting_finality",
+                f"The money is in a block: the invoice settles when the node calls block {wake}"
+                f" {self.terms.finality}.",
+            )
             return
         left = None if tip is None else max(0, wake - tip)
         have = "" if left is None else f"{max(0, depth - left)} of {depth} confirmations; "
@@ -180,6 +188,12 @@ class _Explanation:
             "waiting_confirmations",
             f"The money is in a block: {have}the invoice settles at block {wake}{when}.",
         )
+
+    @property
+    def _needed(self) -> str:
+        if self.terms.finality is not None:
+            return f"a {self.terms.finality} block"
+        return _count(self.terms.confirmations, "confirmation")
 
     def _overpaid(self) -> Reason:
         invoice = self.invoice
@@ -245,12 +259,12 @@ class _Explanation:
                 else "came back after the invoice had expired"
             )
             return Reason("late_payment", f"{what} {when}: recorded, not credited.")
-        if payment.unconfirmed and self.terms.confirmations:
+        if payment.unconfirmed and self.invoice.required_depth:
             return self._unconfirmed(payment, what)
         return None
 
     def _unconfirmed(self, payment: Payment, what: str) -> Reason:
-        needs = f"it needs {_count(self.terms.confirmations, 'confirmation')}"
+        needs = f"it needs {self._needed}"
         stale = self.disconnected.get(payment.outpoint)
         if stale is not None:
             return Reason(
@@ -272,6 +286,7 @@ class _Explanation:
             Removal.EVICTED: (
                 "was dropped by the node's mempool (fee too low, or too old); it may come back"
             ),
+            Removal.FAILED: "failed: its transaction is in a block, but did not move this money",
         }[gone]
         return Reason(gone.value, f"{what} {how}.")
 

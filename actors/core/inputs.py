@@ -28,7 +28,10 @@ class TxSeen:
 
 @dataclass(frozen=True, slots=True)
 class TxIncluded:
-    """A transaction in the block that is now the tip pays the invoice."""
+    """A transaction in the block that is now the tip pays the invoice, or was expected to.
+
+    What the mempool promised and `outputs` does not hold is gone: it failed.
+    """
 
     txid: bytes
     outputs: tuple[Output, ...]
@@ -74,10 +77,27 @@ class TipReached:
 
 
 @dataclass(frozen=True, slots=True)
+class HeightFinal:
+    """The node calls the blocks up to `height` final (`safe` or `finalized`, as the terms name)."""
+
+    height: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class DeadlinePassed:
     """The chain has been read up to `at_ms`, which is not before the invoice's deadline."""
 
     at_ms: int
 
 
-Input = TxSeen | TxIncluded | TxRemoved | ChainShortened | HeightTaken | TipReached | DeadlinePassed
+Input = (
+    TxSeen
+    | TxIncluded
+    | TxRemoved
+    | ChainShortened
+    | HeightTaken
+    | TipReached
+    | HeightFinal
+    | DeadlinePassed
+)

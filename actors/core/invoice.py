@@ -50,6 +50,7 @@ from actors.core.events import (
 from actors.core.inputs import (
     ChainShortened,
     DeadlinePassed,
+    HeightFinal,
     HeightTaken,
     Input,
     TipReached,
@@ -186,9 +187,17 @@ class Invoice:
         newest = [*self._present(), *self._credited()][-1:]
         return newest[0].outpoint.txid if newest else None
 
+    @property
+    def required_depth(self) -> int:
+        """Depth at which a payment counts as final: below the tip, or below the final height."""
+        return self.terms.confirmations if self.terms.finality is None else 1
+
     def confirmed_base(self, tip_height: int | None) -> int:
-        """Credited money at the required depth; with no tip, only 0-confirmation terms have any."""
-        depth = self.terms.confirmations
+        """Credited money at the required depth; with no tip, only 0-confirmation terms have any.
+
+        Under a finality policy `tip_height` is the final height.
+        """
+        depth = self.required_depth
         if depth == 0:
             return self.credited_base
         if tip_height is None:
@@ -196,15 +205,18 @@ class Invoice:
         return sum(p.amount_base for p in self._credited() if p.confirmations(tip_height) >= depth)
 
     def wake_height(self) -> int | None:
-        """The lowest tip at which `TipReached` would settle this invoice; None if no tip would."""
-        if self.state is not State.SEEN or self.terms.confirmations == 0:
+        """The lowest tip at which `TipReached` would settle this invoice; None if no tip would.
+
+        Under a finality policy, the lowest final height at which `HeightFinal` would.
+        """
+        if self.state is not State.SEEN or self.required_depth == 0:
             return None
         total = 0
         confirmed = [p for p in self._credited() if p.height is not None]
         for payment in sorted(confirmed, key=lambda p: p.height or 0):
             total += payment.amount_base
             if total >= self.needed_base:
-                return (payment.height or 0) + self.terms.confirmations - 1
+                return (payment.height or 0) + self.required_depth - 1
         return None
 
     def watched_until(self) -> int | None:
@@ -330,6 +342,7 @@ def decide(invoice: Invoice, happened: Input) -> tuple[Event, ...]:
     """The facts that `happened` adds; empty when the state knows it all already."""
     draft = _Draft(invoice)
     tip_height: int | None = None
+    final_height: int | None = None
     match happened:
         case TxSeen():
             for output in _paying(happened.outputs):
@@ -343,6 +356,7 @@ def decide(invoice: Invoice, happened: Input) -> tuple[Event, ...]:
                 draft, lambda p, _: p.outpoint.txid in happened.replaces, at_ms=happened.at_ms
             )
             _displace(draft, happened.replaces, Removal.DOUBLE_SPENT, happened.txid, happened.at_ms)
+            _displace(draft, (happened.txid,), Removal.FAILED, None, happened.at_ms)
             tip_height = happened.block.height
         case TxRemoved():
             _displace(draft, (happened.txid,), happened.reason, happened.by, happened.at_ms)
@@ -357,13 +371,15 @@ def decide(invoice: Invoice, happened: Input) -> tuple[Event, ...]:
             )
         case TipReached():
             tip_height = happened.height
+        case HeightFinal():
+            final_height = happened.height
         case DeadlinePassed():
             due = happened.at_ms >= invoice.terms.expires_at_ms
             if due and invoice.open and not invoice.deadline_reached:
                 draft.record(DeadlineReached(happened.at_ms))
         case _:
             assert_never(happened)
-    _follow(draft, happened.at_ms, tip_height)
+    _follow(draft, happened.at_ms, tip_height if invoice.terms.finality is None else final_height)
     return tuple(draft.events)
 
 
@@ -488,7 +504,7 @@ def _consequence(invoice: Invoice, at_ms: int, tip_height: int | None) -> Event 
         case State.SEEN if not covered:
             return InvoiceUncovered(at_ms, invoice.credited_base)
         case State.SEEN if invoice.confirmed_base(tip_height) >= invoice.needed_base:
-            counted = tip_height if invoice.terms.confirmations else None
+            counted = tip_height if invoice.required_depth else None
             return InvoiceSettled(at_ms, invoice.confirmed_base(tip_height), counted)
         case State.SETTLED if not covered and not invoice.reversed:
             return SettlementReversed(at_ms, invoice.credited_base)

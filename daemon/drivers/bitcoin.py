@@ -102,6 +102,10 @@ class BitcoinSource:
             push=self._describe(await self._endpoints()),
         )
 
+    async def final_height(self) -> int | None:
+        """None: proof of work has depth, no finality."""
+        return None
+
     async def tip(self) -> BlockRef:
         return await self._rpc.tip()
 

@@ -144,6 +144,7 @@ def test_the_stored_words_do_not_change() -> None:
         "created_at_ms": 1_700_000_000_000,
         "expires_at_ms": 1_700_003_600_000,
         "watch_depth": 100,
+        "finality": None,
     }
     assert codec.state_to_json(Invoice(TERMS, updated_at_ms=5)) == {
         "state": "pending",

@@ -15,7 +15,7 @@ from actors.core.explain import (
     explain,
     utc,
 )
-from actors.core.inputs import ChainShortened, DeadlinePassed, TipReached, TxRemoved
+from actors.core.inputs import ChainShortened, DeadlinePassed, HeightFinal, TipReached, TxRemoved
 from tests.helpers.invoices import CREATED_MS, EXPIRES_MS, History, block, included, seen, txid
 
 CATALOGUE = Catalogue(
@@ -90,6 +90,19 @@ def test_waiting_for_confirmations():
     assert "0 of 3 confirmations" in told(story, situation=stale_tip)["waiting_confirmations"]
     reached = replace(CURRENT, tip_height=12)
     assert told(story, situation=reached)["waiting_confirmations"].endswith("settles at block 12.")
+
+
+def test_waiting_for_the_nodes_word():
+    story = History(finality="finalized")
+    story.tell(seen("a", REQUIRED, at_ms=IN_TIME))
+    assert told(story)["unconfirmed"].endswith("it needs a finalized block.")
+    story.tell(included("a", REQUIRED, into=block(10), at_ms=IN_TIME))
+    assert told(story) == {
+        "waiting_finality": "The money is in a block: the invoice settles when the node calls"
+        " block 10 finalized."
+    }
+    story.tell(HeightFinal(10, IN_TIME))
+    assert told(story)["settled"].endswith("with a finalized block.")
 
 
 def test_unconfirmed():

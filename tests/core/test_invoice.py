@@ -18,6 +18,7 @@ from actors.core.events import (
 from actors.core.inputs import (
     ChainShortened,
     DeadlinePassed,
+    HeightFinal,
     HeightTaken,
     TipReached,
     TxRemoved,
@@ -663,3 +664,43 @@ def test_a_pair_is_in_the_table_or_it_is_refused(state, kind):
 def test_final_states_have_no_way_out():
     for state in (State.SETTLED, State.EXPIRED):
         assert set(TRANSITIONS[state].values()) <= {state}
+
+
+# --- what a mined transaction did not do, and finality --------------------------------------------
+
+
+def test_what_the_mempool_promised_and_the_block_does_not_hold_has_failed():
+    story = History()
+    story.tell(seen("a", REQUIRED, at_ms=IN_TIME))
+    assert story.invoice.state is State.SEEN
+    story.tell(included("a", into=block(100), at_ms=IN_TIME))
+    assert story.invoice.state is State.PENDING
+    assert [p.gone for p in story.invoice.payments] == [Removal.FAILED]
+
+
+def test_a_mined_transaction_counts_with_what_it_really_moved():
+    story = History()
+    story.tell(seen("a", REQUIRED, at_ms=IN_TIME))
+    story.tell(included("a", REQUIRED - 1, into=block(100), at_ms=IN_TIME))
+    assert story.invoice.received_base == REQUIRED - 1
+    assert story.invoice.state is State.PENDING
+
+
+def test_under_a_finality_policy_only_the_nodes_word_settles():
+    story = History(finality="finalized", confirmations=1)
+    story.tell(included("a", REQUIRED, into=block(100), at_ms=IN_TIME))
+    story.tell(TipReached(500, IN_TIME))
+    assert story.invoice.state is State.SEEN
+    assert story.invoice.wake_height() == 100
+    story.tell(HeightFinal(99, IN_TIME))
+    assert story.invoice.state is State.SEEN
+    story.tell(HeightFinal(100, IN_TIME))
+    assert story.invoice.state is State.SETTLED
+    assert story.events[-1] == InvoiceSettled(IN_TIME, REQUIRED, 100)
+
+
+def test_without_a_finality_policy_the_nodes_word_changes_nothing():
+    story = History(confirmations=3)
+    story.tell(included("a", REQUIRED, into=block(100), at_ms=IN_TIME))
+    story.tell(HeightFinal(200, IN_TIME))
+    assert story.invoice.state is State.SEEN

@@ -71,6 +71,8 @@ class FakeChain:
         self.syncing = False
         self.pruned_below: int | None = None
         self.muted = False
+        self.final: int | None = None
+        """The height that the node calls final; None: it knows no such thing."""
         self.swallow: set[type[Signal]] = set()
         self.echo = False
         self.before_answer: Callable[[str], None] | None = None
@@ -226,6 +228,9 @@ class FakeChain:
             pruned_below=self.pruned_below,
             push="channel",
         )
+
+    async def final_height(self) -> int | None:
+        return self.final
 
     async def tip(self) -> BlockRef:
         await self._answer("tip")
