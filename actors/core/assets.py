@@ -32,6 +32,9 @@ class Chain:
     """Expected time between two blocks, in seconds; only for forecasts told to people."""
     confirmations: int
     """Confirmations required of a payment when the caller names no number."""
+    networks: tuple[str, ...] = ()
+    """Networks by the name that its nodes give (EVM: the chain id), the usual one first; empty:
+    whatever the node says."""
 
 
 @dataclass(frozen=True, slots=True)
