@@ -328,11 +328,13 @@ def test_some_ways_back_are_silent_until_the_next_block(
     snapshot = node.rpc("evm_snapshot")
     paid = node.pay(PAYEE, 5)
     first = node.mine(2)
+    # Waited for: anvil looks a head up when it tells it, and says nothing of one that is gone.
+    taken = socket.take(heads, 2)
     node.rpc(how, snapshot if how == "evm_revert" else 2)
     assert node.height() == 0
     assert node.rpc("eth_getTransactionByHash", paid) is None
     assert node.mempool() == []
     (after,) = node.mine()
-    taken = socket.take(heads, 3)
+    taken += socket.take(heads, 1)
     assert [head["hash"] for head in taken] == [*first, after]
     assert [head["number"] for head in taken] == ["0x1", "0x2", "0x1"]
