@@ -6,7 +6,7 @@ retried with backoff, and goes on where its view stands. No other chain is touch
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from uuid import UUID
@@ -139,6 +139,14 @@ class ChainSupervisor:
     def use_confirmations(self, confirmations: int) -> None:
         """Change the number required of invoices that name none (SIGHUP)."""
         self.chain = replace(self.chain, confirmations=confirmations)
+
+    def open_destinations(self) -> list[bytes]:
+        """The addresses of open invoices in the native coin."""
+        return self._actors.open_destinations(self.chain.coin) if self._actors else []
+
+    def disabled_assets(self) -> Mapping[str, str]:
+        """Asset id → why it cannot be asked for, as the driver found."""
+        return self._source.disabled_assets()
 
     async def create(self, terms: Terms) -> Invoice:
         """Watch the terms' address, then record the invoice (see InvoiceActors.create)."""

@@ -135,6 +135,15 @@ class InvoiceActors:
         actor = self._actors.get(invoice_id)
         return actor.invoice if actor else None
 
+    def open_destinations(self, asset: str) -> list[bytes]:
+        """The addresses of the open invoices that ask for `asset`."""
+        invoices = (actor.invoice for actor in self._actors.values())
+        return [
+            one.terms.destination
+            for one in invoices
+            if one is not None and one.open and one.terms.asset == asset
+        ]
+
     def retire(self, invoice_id: UUID) -> None:
         """Let go of an invoice in which nothing can change; mail will load it again."""
         actor = self._actors.get(invoice_id)

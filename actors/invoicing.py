@@ -174,14 +174,19 @@ class Invoicing:
     def asset(self, asset_id: str) -> Asset | None:
         return self.catalogue.assets.get(asset_id)
 
-    def _usable(self, asset: Asset) -> tuple[ChainSupervisor | AssetDisabled, str]:
-        """The chain to create on and its network, or why it cannot be used."""
+    def why_disabled(self, asset: Asset) -> str | None:
+        """Why no invoice can ask for the asset, for people; a node that is away is no reason."""
         supervisor = self.chains.get(asset.chain)
         if supervisor is None:
-            return (
-                AssetDisabled(asset.id, f"coin.{asset.chain}.daemon.url is not set"),
-                "",
-            )
+            return f"coin.{asset.chain}.daemon.url is not set"
+        return supervisor.disabled_assets().get(asset.id)
+
+    def _usable(self, asset: Asset) -> tuple[ChainSupervisor | AssetDisabled, str]:
+        """The chain to create on and its network, or why it cannot be used."""
+        reason = self.why_disabled(asset)
+        if reason is not None:
+            return AssetDisabled(asset.id, reason), ""
+        supervisor = self.chains[asset.chain]
         health = supervisor.health()
         if health.state is ChainState.REFUSED or health.network is None:
             return AssetDisabled(asset.id, health.reason or "the node has not answered yet"), ""

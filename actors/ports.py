@@ -7,7 +7,7 @@ act; retried slowly, said again and again). Anything else is a bug and ends the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -143,6 +143,10 @@ class ChainSource(Protocol):
         ...
 
     async def status(self) -> NodeStatus: ...
+
+    def disabled_assets(self) -> Mapping[str, str]:
+        """Asset id → why it cannot be asked for, for people; as the last `status` found."""
+        ...
 
     async def tip(self) -> BlockRef: ...
 

@@ -145,7 +145,7 @@ class Router:
             expected = dict.fromkeys(index.unconfirmed.get(tx.txid, ()), ())
             for invoice_id, outputs in {**expected, **payees}.items():
                 mail.setdefault(invoice_id, []).append(
-                    TxIncluded(tx.txid, outputs, block, at_ms, replaces=losers)
+                    TxIncluded(tx.txid, outputs, block, at_ms, replaces=losers, spends=tx.spends)
                 )
             removed = (RemovedTx(loser, Removal.DOUBLE_SPENT, tx.txid) for loser in losers)
             self._removed(mail, removed, at_ms, told=payees)
@@ -167,7 +167,14 @@ class Router:
             since_ms = None if tx.first_seen_s is None else tx.first_seen_s * 1000
             for invoice_id, outputs in payees.items():
                 mail.setdefault(invoice_id, []).append(
-                    TxSeen(tx.txid, outputs, at_ms, replaces=losers, known_since_ms=since_ms)
+                    TxSeen(
+                        tx.txid,
+                        outputs,
+                        at_ms,
+                        replaces=losers,
+                        spends=tx.spends,
+                        known_since_ms=since_ms,
+                    )
                 )
             removed = (RemovedTx(loser, Removal.REPLACED, tx.txid) for loser in losers)
             self._removed(mail, removed, at_ms, told=payees, fresh=fresh)

@@ -170,12 +170,18 @@ def _hex(value: bytes | None) -> str | None:
     return None if value is None else value.hex()
 
 
+def _hexes(values: tuple[bytes, ...]) -> list[str]:
+    return [value.hex() for value in values]
+
+
 def _encoder(name: str) -> Callable[[Any], Any] | None:
     match name:
         case "block_hash" | "by":
             return _hex
         case "outpoint":
             return lambda outpoint: [outpoint.txid.hex(), outpoint.index]
+        case "spends":
+            return _hexes
         case "reason":
             return lambda reason: reason.value
         case "terms":
@@ -210,6 +216,8 @@ def _decode(name: str, value: Any) -> Any:
             return bytes.fromhex(value)
         case "outpoint":
             return OutPoint(bytes.fromhex(value[0]), value[1])
+        case "spends":
+            return tuple(map(bytes.fromhex, value))
         case "reason":
             return Removal(value)
         case "terms":
@@ -231,6 +239,7 @@ def _payment_to_json(payment: Payment) -> Json:
         "block_hash": payment.block_hash.hex() if payment.block_hash else None,
         "gone": payment.gone.value if payment.gone else None,
         "gone_by": payment.gone_by.hex() if payment.gone_by else None,
+        "spends": _hexes(payment.spends),
     }
 
 
@@ -245,4 +254,5 @@ def _payment_from_json(data: Json) -> Payment:
         block_hash=bytes.fromhex(data["block_hash"]) if data["block_hash"] else None,
         gone=Removal(data["gone"]) if data["gone"] else None,
         gone_by=bytes.fromhex(data["gone_by"]) if data["gone_by"] else None,
+        spends=tuple(map(bytes.fromhex, data["spends"])),
     )

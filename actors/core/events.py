@@ -63,6 +63,8 @@ class PaymentSeen:
     """When the money was first known, itself or as the payment it replaced."""
     late: bool
     """First seen after the deadline, or after the invoice expired: recorded, not credited."""
+    spends: tuple[bytes, ...] = ()
+    """Some of its transaction's conflict keys, so that a replacement is known after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class PaymentIncluded:
     late: bool
     height: int
     block_hash: bytes
+    spends: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

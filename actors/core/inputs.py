@@ -11,6 +11,10 @@ from dataclasses import dataclass
 from actors.core.chain_events import Output, Removal
 from actors.core.chain_view import BlockRef
 
+KEPT_SPENDS = 8
+"""Conflict keys recorded with a payment: one shared input is enough to know a replacement, and who
+pays with thousands of inputs must not make each of them a fact."""
+
 
 @dataclass(frozen=True, slots=True)
 class TxSeen:
@@ -22,6 +26,8 @@ class TxSeen:
     replaces: tuple[bytes, ...] = ()
     """Transactions it excludes. Its payments inherit the time at which they were first seen, so a
     fee bump after the deadline does not make a timely payment late."""
+    spends: tuple[bytes, ...] = ()
+    """Conflict keys (see ChainTx.spends); the first KEPT_SPENDS are recorded with the payment."""
     known_since_ms: int | None = None
     """When the node first had it, if that was before `at_ms` (it came while we were down)."""
 
@@ -38,6 +44,7 @@ class TxIncluded:
     block: BlockRef
     at_ms: int
     replaces: tuple[bytes, ...] = ()
+    spends: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ from actors.core.events import (
     Terms,
 )
 from actors.core.inputs import (
+    KEPT_SPENDS,
     ChainShortened,
     DeadlinePassed,
     HeightFinal,
@@ -121,6 +122,8 @@ class Payment:
     gone: Removal | None = None
     """Why it is neither in the mempool nor on the chain; None while it is."""
     gone_by: bytes | None = None
+    spends: tuple[bytes, ...] = ()
+    """Some of its transaction's conflict keys (see ChainTx.spends)."""
 
     @property
     def unconfirmed(self) -> bool:
@@ -290,7 +293,12 @@ def _fold_payment(
             if known is not None and known.gone is None:
                 raise IllegalTransitionError(f"{event.outpoint} was there already")
             payment = Payment(
-                event.outpoint, event.amount_base, event.asset, event.first_seen_ms, event.late
+                event.outpoint,
+                event.amount_base,
+                event.asset,
+                event.first_seen_ms,
+                event.late,
+                spends=event.spends,
             )
         case PaymentIncluded():
             if known is not None and known.height is not None:
@@ -303,6 +311,7 @@ def _fold_payment(
                 event.late,
                 height=event.height,
                 block_hash=event.block_hash,
+                spends=event.spends,
             )
         case PaymentDisconnected():
             if known is None or known.height is None:
@@ -415,6 +424,7 @@ def _see(draft: _Draft, output: Output, seen: TxSeen) -> None:
             asset=output.asset,
             first_seen_ms=first_seen_ms,
             late=late,
+            spends=seen.spends[:KEPT_SPENDS],
         )
     )
 
@@ -441,6 +451,7 @@ def _include(draft: _Draft, output: Output, included: TxIncluded) -> None:
             late=late,
             height=block.height,
             block_hash=block.hash,
+            spends=included.spends[:KEPT_SPENDS],
         )
     )
 

@@ -61,6 +61,8 @@ class WatchIndex:
         for payment in after.payments:
             if payment.gone is None:
                 self._payees.setdefault(payment.outpoint.txid, set()).add(invoice_id)
+                if payment.spends and payment.outpoint.txid not in self._spends:
+                    self.claim(payment.outpoint.txid, payment.spends)
             if payment.unconfirmed:
                 self.unconfirmed.setdefault(payment.outpoint.txid, set()).add(invoice_id)
             elif payment.height is not None and payment.block_hash is not None:

@@ -54,6 +54,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "block_hash": hashes,
     "reason": st.sampled_from(Removal),
     "by": st.none() | hashes,
+    "spends": st.lists(st.binary(max_size=40), max_size=3).map(tuple),
     "tip_height": st.none() | heights,
 }
 KINDS = ev.Event.__args__
@@ -71,6 +72,7 @@ payments = st.builds(
     block_hash=st.none() | hashes,
     gone=st.none() | st.sampled_from(Removal),
     gone_by=st.none() | hashes,
+    spends=st.lists(st.binary(max_size=40), max_size=3).map(tuple),
 )
 invoices = st.builds(
     Invoice,
@@ -120,7 +122,7 @@ def test_the_stored_words_do_not_change() -> None:
     assert json.dumps(codec.event_to_json(event)) == (
         '{"at_ms": 1, "outpoint": ["' + txid("a").hex() + '", 7],'
         ' "amount_base": "1180591620717411303424", "asset": "BTC", "first_seen_ms": 2,'
-        ' "late": false, "height": 3, "block_hash": "' + "0a" * 32 + '"}'
+        ' "late": false, "height": 3, "block_hash": "' + "0a" * 32 + '", "spends": []}'
     )
     displaced = ev.PaymentDisplaced(1, OutPoint(b"\x01", 0), Removal.DOUBLE_SPENT, None)
     assert codec.event_to_json(displaced) == {

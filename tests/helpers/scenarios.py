@@ -466,9 +466,8 @@ SCENARIOS = (
         "bumped after the deadline",
         _bumped_after_the_deadline,
         (_end(State.SETTLED, 100, 100, "deadline_reached", u=2),),
-        # Which inputs "t" spent is not stored: a daemon that was down when it was bumped sees only
-        # that it went, and that other money came late.
-        not_in=frozenset({Delivery.BLOCKS_ONLY, Delivery.RESTARTED}),
+        # A daemon that only reads blocks has never seen what was bumped.
+        not_in=frozenset({Delivery.BLOCKS_ONLY}),
     ),
     Scenario(
         "bumped to another",

@@ -205,7 +205,7 @@ async def test_a_replacement_that_pays_somebody_else(node: AnvilNode) -> None:
         sold = await shop.sell(100)
         first = await away(node.pay, sold.address, 100)
         await shop.until_state(sold, State.SEEN)
-        second = await away(node.replace, first, to=new_address(9))
+        await away(node.replace, first, to=new_address(9))
         taken = await shop.until_state(sold, State.PENDING)
         assert [(p.gone, p.gone_by) for p in taken.payments] == [(Removal.REPLACED, raw(second))]
 
@@ -216,7 +216,7 @@ async def test_a_replacement_that_was_not_seen_before_its_block(node: AnvilNode)
         first = await away(node.pay, sold.address, 100)
         await shop.until_state(sold, State.SEEN)
         await shop.stop()
-        second = await away(node.replace, first, to=new_address(9))
+        await away(node.replace, first, to=new_address(9))
         await away(node.mine)
         await shop.start()
         taken = await shop.until_state(sold, State.PENDING)
