@@ -9,12 +9,12 @@ from typing import Any, Protocol, Self
 
 import orjson
 
-from actors.ports import PersistentError
+from actors.ports import TransientError
 from daemon.drivers.jsonrpc import JsonRpcClient
 from daemon.drivers.jsonrpc_login import Login
 from daemon.drivers.jsonrpc_words import EVM_ADVICE, Advice, Call
 
-__all__ = ["Call", "HttpRpc", "Lost", "RpcClient", "RpcStatistics"]
+__all__ = ["Call", "CannotSubscribeError", "HttpRpc", "Lost", "RpcClient", "RpcStatistics"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,10 @@ class RpcStatistics:
         """Field by field."""
         names = (each.name for each in fields(self))
         return RpcStatistics(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
+class CannotSubscribeError(TransientError):
+    """This endpoint cannot push. Transient: another one of the chain's may be asked by now."""
 
 
 class RpcClient(Protocol):
@@ -85,8 +89,9 @@ class RpcClient(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[Any | Lost]]:
         """The node's news (`eth_subscribe`, EIP-1193): each `params.result`, or Lost.
 
-        Entering means: subscribed; raises RpcError when the node knows no such `kind`. Iterating
-        raises TransientError after the connection failed and what came before has been read.
+        Entering means: subscribed; raises RpcError when the node knows no such `kind`, and
+        CannotSubscribeError where nothing can be pushed. Iterating raises TransientError after the
+        connection failed and what came before has been read.
         """
         ...
 
@@ -135,7 +140,7 @@ class HttpRpc:
     def subscribe(
         self, kind: str, *_params: Any
     ) -> AbstractAsyncContextManager[AsyncIterator[Any | Lost]]:
-        raise PersistentError(
+        raise CannotSubscribeError(
             f"{self.where} is spoken to over HTTP, which cannot push {kind}. Set a ws:// or wss://"
             f" URL in {self.setting}.daemon.url for that"
         )

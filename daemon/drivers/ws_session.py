@@ -263,14 +263,16 @@ class Session:
                 self._hear_late(item, message)
 
     def _finish(self, request: _Request, parsed: Any, message: str | bytes) -> None:
+        answers = None
         try:
-            request.answers = self._words.results(
+            answers = self._words.results(
                 parsed, request.ids, request.methods, batch=request.is_batch, body=message
             )
         except RpcError as refusal:
             request.failure = refusal
-        if request.subscription is not None and request.answers is not None:
-            self._subscribed(request.subscription, request.answers[0], message)
+        if request.subscription is not None and answers is not None:
+            self._subscribed(request.subscription, answers[0], message)
+        request.answers = answers
         self._forget(request)
         request.done.set()
 
