@@ -126,6 +126,18 @@ async def test_status_is_what_the_node_says() -> None:
     assert status.push == "long-poll, poll 1s"
 
 
+@pytest.mark.parametrize(("network", "syncing"), [("regtest", False), ("main", True)])
+async def test_an_old_tip_is_no_sign_of_syncing_where_blocks_come_by_command(
+    network: str, syncing: bool
+) -> None:
+    chain = Chain(chain_of(9))
+    methods = chain.methods()
+    info = methods["getblockchaininfo"]()
+    methods["getblockchaininfo"] = {**info, "chain": network, "headers": 8}
+    async with source_of(methods) as (source, _):
+        assert (await source.status()).syncing is syncing
+
+
 async def test_tip_and_blocks_by_height() -> None:
     chain = Chain(chain_of(5))
     async with source_of(chain.methods()) as (source, _):

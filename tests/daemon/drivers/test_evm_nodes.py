@@ -205,7 +205,7 @@ async def test_a_replacement_that_pays_somebody_else(node: AnvilNode) -> None:
         sold = await shop.sell(100)
         first = await away(node.pay, sold.address, 100)
         await shop.until_state(sold, State.SEEN)
-        await away(node.replace, first, to=new_address(9))
+        second = await away(node.replace, first, to=new_address(9))
         taken = await shop.until_state(sold, State.PENDING)
         assert [(p.gone, p.gone_by) for p in taken.payments] == [(Removal.REPLACED, raw(second))]
 
@@ -220,8 +220,8 @@ async def test_a_replacement_that_was_not_seen_before_its_block(node: AnvilNode)
         await away(node.mine)
         await shop.start()
         taken = await shop.until_state(sold, State.PENDING)
-        # Whose nonce it was is not remembered over a restart.
-        assert [p.gone for p in taken.payments] == [Removal.EVICTED]
+        # Whose nonce it was is remembered over the restart.
+        assert [p.gone for p in taken.payments] == [Removal.DOUBLE_SPENT]
 
 
 async def test_a_dropped_transaction_is_told_after_a_grace(node: AnvilNode, transport: str) -> None:
