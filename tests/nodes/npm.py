@@ -102,8 +102,8 @@ def install_packages(recipe: NpmRecipe, *, into: Path, runtime: Runtime) -> None
     manifest = {"private": True, "dependencies": dict(recipe.packages)}
     (into / "package.json").write_text(json.dumps(manifest, indent=1) + "\n")
     options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-    # It is the working directory, with a package.json of its own. `--prefix` would say the same, but
-    # npm looks for the machine's settings below the prefix too, and would miss its certificates.
+    # The working directory is the place. `--prefix` would say the same, but npm looks for the
+    # machine's settings below the prefix too, and would miss its certificates.
     command = [*runtime.npm, "install", *options]
     _run(command, what="npm", timeout_s=_NPM_TIMEOUT_S, cwd=into, env=runtime.environment(),
          advice="Check this machine's network and npm's settings, then run the command again",
