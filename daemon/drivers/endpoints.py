@@ -18,6 +18,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Iterator,
     Mapping,
     Sequence,
@@ -148,12 +149,12 @@ class EndpointPool:
         switches = self.switches
         if len(self._endpoints) == 1:
             await trio.sleep_forever()
-        while True:
-            if self.switches != switches:
-                raise TransientError(self.switch_text)
+        while self.switches == switches:
             await self.check()
             with trio.move_on_after(self._policy.check_every_s):
-                await self._switched.wait()
+                if self.switches == switches:
+                    await self._switched.wait()
+        raise TransientError(self.switch_text)
 
     async def check(self) -> None:
         """Compare all endpoints once, and leave or welcome them accordingly."""
@@ -181,8 +182,9 @@ class EndpointPool:
         if self._active.is_admitted and self._active.cause is None:
             return self._active
         async with self._choosing:
-            for _ in self._endpoints:
-                endpoint = self._choose()
+            tried: set[Endpoint] = set()
+            while (endpoint := self._choose(tried)) is not None:
+                tried.add(endpoint)
                 if not endpoint.is_admitted:
                     try:
                         await self._look(endpoint)
@@ -197,22 +199,21 @@ class EndpointPool:
                 return endpoint
         raise self._all_failed()
 
-    def _choose(self) -> Endpoint:
-        """The first that is not left or may be tried again; else the least hopeless."""
-        now = trio.current_time()
+    def _choose(self, tried: Collection[Endpoint]) -> Endpoint | None:
+        """The first that is not left or may be tried again; else the least hopeless one."""
         if self._active.cause is None:
             return self._active
-        for endpoint in self._endpoints:
+        now = trio.current_time()
+        untried = [each for each in self._endpoints if each not in tried]
+        for endpoint in untried:
             if endpoint.cause is None or endpoint.back_at <= now:
                 return endpoint
         ranked = [
             (LAST_RESORT[each.cause], each.back_at, each.place)
-            for each in self._endpoints
+            for each in untried
             if each.cause in LAST_RESORT
         ]
-        if not ranked:
-            raise self._all_failed()
-        return self._endpoints[min(ranked)[2]]
+        return self._endpoints[min(ranked)[2]] if ranked else None
 
     def _prefer(self) -> None:
         """Return to a better endpoint if there is one."""

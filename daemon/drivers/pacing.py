@@ -202,8 +202,7 @@ class _Average:
         self._sum += cost
 
     def per_s(self, now: float) -> float:
-        if self._began is None:
-            return 0.0
+        assert self._began is not None, "a refusal follows a turn"
         self._decay(now)
         age_s = max(now - self._began, 1.0)
         return self._sum / (_AVERAGE_S * -math.expm1(-age_s / _AVERAGE_S))
