@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import gc
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from functools import partial
 
 import trio
 
@@ -21,7 +21,6 @@ from actors.chain_watcher import WatchPolicy
 from actors.event_hub import EventHub
 from actors.invoicing import Invoicing
 from actors.ports import Committed
-from daemon.catalogue import load_catalogue
 from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.house import House
@@ -111,7 +110,6 @@ async def _stopping_calmly(signals: AsyncIterator[int]) -> AsyncIterator[trio.Ev
 async def _house(config: Config) -> AsyncIterator[House]:
     """Store, hub, chains and the service above them, each standing on the one before."""
     clock, metrics, hub = SystemClock(), Metrics(), EventHub(log=get_logger("hub"))
-    catalogue = load_catalogue(config.assets.file)
 
     def committed(batch: Sequence[Committed]) -> None:
         hub.publish(batch)
@@ -121,21 +119,27 @@ async def _house(config: Config) -> AsyncIterator[House]:
         open_store(config.database.url.reveal(), on_commit=committed) as store,
         trio.open_nursery() as nursery,
     ):
+        chains: dict[str, ChainSupervisor] = {}
         sources = {
             coin.coin: open_source(
-                catalogue.chains[coin.coin], coin, log=get_logger(f"driver.{coin.coin}")
+                coin,
+                config.catalogue.assets.values(),
+                log=get_logger(f"driver.{coin.coin}"),
+                open_destinations=partial(_open_destinations, chains, coin.coin),
             )
             for coin in config.coins.values()
         }
-        chains = {
+        chains |= {
             coin.coin: ChainSupervisor(
-                replace(catalogue.chains[coin.coin], confirmations=coin.confirmations),
+                coin.chain,
                 sources[coin.coin],
                 store,
                 clock=clock,
                 log=get_logger(f"chain.{coin.coin}"),
                 policy=WatchPolicy(
-                    reorg_limit=coin.reorg_limit, settled_watch_depth=coin.settled_watch_depth
+                    reorg_limit=coin.reorg_limit,
+                    settled_watch_depth=coin.settled_watch_depth,
+                    finality=coin.evm.finality if coin.evm else None,
                 ),
                 on_push=metrics.push_to_stream.observe,
             )
@@ -151,7 +155,7 @@ async def _house(config: Config) -> AsyncIterator[House]:
         gc.collect()
         gc.freeze()
         invoicing = Invoicing(
-            store=store, deriver=Deriver(), catalogue=catalogue, chains=chains, clock=clock
+            store=store, deriver=Deriver(), catalogue=config.catalogue, chains=chains, clock=clock
         )
         try:
             yield House(store, hub, chains, sources, invoicing, metrics)
@@ -160,6 +164,11 @@ async def _house(config: Config) -> AsyncIterator[House]:
             for source in sources.values():
                 with trio.CancelScope(shield=True):
                     await source.aclose()
+
+
+def _open_destinations(chains: Mapping[str, ChainSupervisor], chain: str) -> list[bytes]:
+    """What a driver asks of the supervisor that it is made before."""
+    return chains[chain].open_destinations()
 
 
 async def _tell_systemd(house: House, notifier: Notifier) -> None:

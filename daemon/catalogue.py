@@ -178,6 +178,14 @@ def _check_whole(path: Path, table: AssetTable) -> None:
                     f"{path}: asset {name}: contract: the same as that of {other}; a payment could "
                     "not be told apart"
                 )
+    names: dict[str, str] = {}
+    for chain in table.chains:
+        twin = names.setdefault(chain.replace("-", "_"), chain)
+        if twin != chain:
+            problems.append(
+                f"{path}: chain {chain}: id: differs from {twin} by - and _ only; the environment"
+                " names of their settings would be the same"
+            )
     if problems:
         raise CatalogueFileError(problems)
     # Whatever the nodes will say, so that no start fails later than this.

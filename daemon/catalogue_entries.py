@@ -10,7 +10,7 @@ from typing import Any
 from actors.core.assets import MAX_EXPONENT, Asset, Chain
 from daemon.keys.evm import parse_address
 
-CHAIN = ("id", "name", "family", "coin", "block_time_s", "confirmations")
+CHAIN = ("id", "name", "family", "coin", "block_time_s", "confirmations", "networks")
 ASSET = ("id", "chain", "symbol", "name", "exponent", "contract", "network")
 FAMILIES = ("bitcoin", "evm", "monero", "ton")
 _CONTRACTS: Mapping[str, Callable[[str], bytes]] = {"evm": parse_address}
@@ -18,6 +18,8 @@ _CONTRACTS: Mapping[str, Callable[[str], bytes]] = {"evm": parse_address}
 _CHAIN_ID = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _ASSET_ID = re.compile(r"[A-Z0-9][A-Z0-9_]{0,31}")
 _MAX_CONFIRMATIONS = 2**32 - 1
+MAX_CHAIN_ID = 2**63 - 1
+_CHAIN_ID_TEXT = re.compile(r"[1-9][0-9]{0,18}")
 _MAX_TEXT_CHARS = 64
 
 
@@ -89,12 +91,41 @@ class Entry:
             return None
         return float(value)
 
-    def network(self) -> str | None:
-        """A name, or an EVM chain id as a number or a text; None when the entry names none."""
-        if isinstance(self._table.get("network"), int):
-            number = self.whole("network", 1, 2**63 - 1)
+    def network(self, family: str | None) -> str | None:
+        """A network's name; of an EVM chain its chain id, as a number or a text.
+
+        None when the entry names none, or a wrong one.
+        """
+        if not self.has("network"):
+            return None
+        if isinstance(self._table["network"], int):
+            number = self.whole("network", 1, MAX_CHAIN_ID)
             return None if number is None else str(number)
-        return self.text("network") if self.has("network") else None
+        value = self.text("network")
+        if value is not None and family == "evm" and not _is_chain_id(value):
+            self.problem("network", f"{value!r} must be a chain id, such as 1")
+            return None
+        return value
+
+    def networks(self, family: str | None) -> tuple[str, ...] | None:
+        """The chain's networks in the order of the file; None when one of them is wrong."""
+        value = self._table.get("networks", [])
+        what = "chain ids" if family == "evm" else "names in quotes"
+        if not isinstance(value, list) or ("networks" in self._table and not value):
+            self.problem("networks", f"must be a list of {what}, not {_shown(value)}")
+            return None
+        found: list[str] = []
+        for one in value:
+            is_id = isinstance(one, int) and not isinstance(one, bool)
+            name = str(one) if is_id and family == "evm" else one
+            if not isinstance(name, str) or not _is_network(name, family):
+                self.problem("networks", f"must be a list of {what}; {_shown(one)} is none")
+                return None
+            if name in found:
+                self.problem("networks", f"{name} stands there twice")
+                return None
+            found.append(name)
+        return tuple(found)
 
     def contract(self, family: str) -> bytes | None:
         value = self.text("contract")
@@ -124,6 +155,7 @@ def read_chain(entry: Entry) -> Chain | None:
     coin = entry.name("coin", _ASSET_ID, "an asset's id, in capitals")
     block_time_s = entry.seconds("block_time_s")
     confirmations = entry.whole("confirmations", 0, _MAX_CONFIRMATIONS)
+    networks = entry.networks(family)
     if (
         chain_id is None
         or name is None
@@ -131,9 +163,10 @@ def read_chain(entry: Entry) -> Chain | None:
         or coin is None
         or block_time_s is None
         or confirmations is None
+        or networks is None
     ):
         return None
-    return Chain(chain_id, name, family, coin, block_time_s, confirmations)
+    return Chain(chain_id, name, family, coin, block_time_s, confirmations, networks)
 
 
 def read_asset(
@@ -144,10 +177,11 @@ def read_asset(
     chain = entry.choice("chain", chains)
     symbol, name = entry.text("symbol"), entry.text("name")
     exponent = entry.whole("exponent", 0, MAX_EXPONENT)
-    network = entry.network()
+    family = None if chain is None else chains[chain].family
+    network = entry.network(family)
     contract = None
-    if chain is not None and entry.has("contract"):
-        contract = entry.contract(chains[chain].family)
+    if family is not None and entry.has("contract"):
+        contract = entry.contract(family)
     wrong = (entry.has("contract") and contract is None) or (entry.has("network") and not network)
     if (
         wrong
@@ -159,6 +193,16 @@ def read_asset(
     ):
         return None
     return (asset_id, network), Asset(asset_id, chain, symbol, name, exponent, contract)
+
+
+def _is_network(text: str, family: str | None) -> bool:
+    if family == "evm":
+        return _is_chain_id(text)
+    return bool(text.strip()) and text.isprintable() and len(text) <= _MAX_TEXT_CHARS
+
+
+def _is_chain_id(text: str) -> bool:
+    return bool(_CHAIN_ID_TEXT.fullmatch(text)) and int(text) <= MAX_CHAIN_ID
 
 
 def _shown(value: object) -> str:

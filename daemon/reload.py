@@ -9,7 +9,7 @@ from daemon.config import Config, ConfigError, reloadable_changes
 from daemon.house import House
 from daemon.logging import LogOutput, get_logger
 from daemon.servers import Servers
-from daemon.sources import login_of
+from daemon.sources import apply_live
 
 _log = get_logger("reload")
 
@@ -46,7 +46,7 @@ class Reload:
         self._output.set_level(fresh.log.level)
         for coin in fresh.coins.values():
             if coin.coin in self._house.sources:
-                self._house.sources[coin.coin].use_login(login_of(coin))
+                apply_live(self._house.sources[coin.coin], coin)
                 self._house.chains[coin.coin].use_confirmations(coin.confirmations)
         try:
             self._servers.reread_certificates(fresh.server)

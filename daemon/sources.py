@@ -2,30 +2,71 @@
 
 from __future__ import annotations
 
-from actors.core.assets import Chain
+from collections.abc import Iterable
+from types import MappingProxyType
+
+from actors.core.assets import Asset
 from actors.ports import Log
-from daemon.config import CoinConfig
+from daemon.config import CoinConfig, EvmConfig
 from daemon.drivers.bitcoin import BitcoinSource, ZmqChoice
+from daemon.drivers.endpoints import EndpointPool, open_endpoints
+from daemon.drivers.evm import EvmSource
+from daemon.drivers.evm_internal import OpenDestinations, Way
 from daemon.drivers.jsonrpc import JsonRpcClient, Login
 
-Source = BitcoinSource
+Source = BitcoinSource | EvmSource
+
+_WAYS = MappingProxyType(
+    {
+        "auto": None,
+        "trace": Way.TRACE_BLOCK,
+        "debug": Way.DEBUG_TRACE,
+        "balance": Way.BALANCES,
+        "off": Way.NONE,
+    }
+)
+"""How the settings call the ways to see payments by contracts."""
 
 
 def login_of(coin: CoinConfig) -> Login:
     """How the node at `coin` is told who we are."""
+    node = coin.node
     return Login(
-        user=coin.user,
-        password=coin.password.reveal() if coin.password else None,
+        user=node.user,
+        password=node.password.reveal() if node.password else None,
         cookie_file=coin.cookie_file,
     )
 
 
-def open_source(chain: Chain, coin: CoinConfig, *, log: Log) -> Source:
-    """The driver for `chain`, aimed at the configured node; connects to nothing yet."""
+def open_source(
+    coin: CoinConfig,
+    assets: Iterable[Asset],
+    *,
+    log: Log,
+    open_destinations: OpenDestinations | None = None,
+) -> Source:
+    """The driver for a chain, aimed at the configured nodes; connects to nothing yet.
+
+    Of `assets` those of the chain count. `open_destinations` gives the addresses of its open
+    invoices, for nodes that can not tell what contracts pay.
+    """
+    chain = coin.chain
+    if coin.evm is not None:
+        return EvmSource(
+            open_pool(coin, coin.evm, log=log),
+            chain=chain,
+            assets=[asset for asset in assets if asset.chain == chain.id],
+            log=log,
+            chain_id=coin.evm.chain_id,
+            poll_interval_s=coin.poll_interval_s,
+            finality=coin.evm.finality,
+            open_destinations=open_destinations,
+            internal_way=_WAYS[coin.evm.internal],
+        )
     # The configuration lets only chains through that have a driver.
     assert chain.family == "bitcoin", f"no driver for the family {chain.family!r}"
     client = JsonRpcClient(
-        coin.url,
+        coin.node.url,
         setting=f"coin.{chain.id}",
         login=login_of(coin),
         timeout_s=coin.rpc_timeout_s,
@@ -38,3 +79,20 @@ def open_source(chain: Chain, coin: CoinConfig, *, log: Log) -> Source:
         zmq=ZmqChoice(enabled=coin.zmq.enabled, endpoints=coin.zmq.endpoints or None),
         poll_interval_s=coin.poll_interval_s,
     )
+
+
+def open_pool(coin: CoinConfig, evm: EvmConfig, *, log: Log) -> EndpointPool:
+    """The configured endpoints of an EVM chain; connects to nothing yet."""
+    return open_endpoints(
+        [node.reveal() for node in coin.nodes],
+        setting=f"coin.{coin.coin}",
+        chain_id=evm.chain_id,
+        log=log,
+        timeout_s=coin.rpc_timeout_s,
+    )
+
+
+def apply_live(source: Source, coin: CoinConfig) -> None:
+    """Give the driver what may change while it runs (SIGHUP)."""
+    if isinstance(source, BitcoinSource):
+        source.use_login(login_of(coin))

@@ -39,7 +39,7 @@ class Chains:
 
     async def _assets(self, _incoming: Incoming) -> Reply:
         assets = self._edge.invoicing.catalogue.assets.values()
-        items = [asset_json(one, enabled=self._edge.enabled(one.chain)) for one in assets]
+        items = [asset_json(one, self._edge.invoicing.why_disabled(one)) for one in assets]
         return Reply(document={"items": items})
 
     async def _chains(self, _incoming: Incoming) -> Reply:

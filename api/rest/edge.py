@@ -42,9 +42,6 @@ class Edge:
     version: str
     limits: HttpLimits = field(default_factory=HttpLimits)
 
-    def enabled(self, chain_id: str) -> bool:
-        return chain_id in self.invoicing.chains
-
     def healths(self) -> list[ChainHealth]:
         """The standing of every enabled chain."""
         return [one.health() for one in self.invoicing.chains.values()]

@@ -78,7 +78,7 @@ def entry_json(entry: LogEntry) -> Json:
     }
 
 
-def asset_json(asset: Asset, *, enabled: bool) -> Json:
+def asset_json(asset: Asset, why_disabled: str | None) -> Json:
     return {
         "id": asset.id,
         "chain": asset.chain,
@@ -86,7 +86,8 @@ def asset_json(asset: Asset, *, enabled: bool) -> Json:
         "name": asset.name,
         "exponent": asset.exponent,
         "contract": None if asset.contract is None else f"0x{asset.contract.hex()}",
-        "enabled": enabled,
+        "enabled": why_disabled is None,
+        "reason": why_disabled,
     }
 
 

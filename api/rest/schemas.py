@@ -224,7 +224,8 @@ SCHEMAS: Mapping[str, Schema] = {
             "name": _text("Its name."),
             "exponent": _whole("Decimals."),
             "contract": _maybe(_text("A token's contract.")),
-            "enabled": _flag("Whether its chain is configured."),
+            "enabled": _flag("Whether an invoice can ask for it."),
+            "reason": _maybe(_text("Why it is not enabled, for people.")),
         }
     ),
     "Assets": _object({"items": _items("Asset")}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
@@ -11,10 +11,9 @@ from enum import Enum
 import trio
 
 from actors.ports import ChainCursor, NodeStatus, PersistentError, TransientError
-from daemon.catalogue import load_catalogue
-from daemon.config import CoinConfig, Config, add_flags, flags_from, load_config
+from daemon.config import CoinConfig, Config, EvmConfig, add_flags, flags_from, load_config
 from daemon.logging import get_logger
-from daemon.sources import open_source
+from daemon.sources import open_pool, open_source
 from daemon.store import read_store
 
 PATIENCE_S = 15.0
@@ -93,12 +92,18 @@ async def _database(config: Config, cursors: dict[str, ChainCursor | None]) -> s
 async def _node(
     config: Config, coin: CoinConfig, cursor: ChainCursor | None
 ) -> AsyncGenerator[Finding, None]:
-    chain = load_catalogue(config.assets.file).chains[coin.coin]
-    source = open_source(chain, coin, log=get_logger(f"driver.{coin.coin}"))
+    log = get_logger(f"driver.{coin.coin}")
+    assets = config.catalogue.assets.values()
+    # As if there were open invoices: else a node that does not trace would be of less use here.
+    source = open_source(coin, assets, log=log, open_destinations=list)
     subject = f"{coin.coin} node"
     try:
         with trio.fail_after(PATIENCE_S):
+            if coin.evm is not None and len(coin.nodes) > 1:
+                for finding in await _endpoints(coin, coin.evm):
+                    yield finding
             status = await source.status()
+            final_height = await source.final_height()
     except (TransientError, PersistentError) as error:
         yield Finding(Verdict.FAILED, subject, str(error))
         return
@@ -112,19 +117,66 @@ async def _node(
     finally:
         with trio.CancelScope(shield=True):
             await source.aclose()
+    network = f"chain id {status.network}" if coin.evm else f"network {status.network}"
     yield Finding(
         Verdict.OK,
         subject,
-        f"{coin.display}: {status.software}, network {status.network}, block {status.tip.height}",
+        f"{coin.display}: {status.software}, {network}, block {status.tip.height}",
     )
     for verdict, text in _judge(coin, status, cursor):
         yield Finding(verdict, subject, text)
+    for verdict, text in _judge_evm(coin, final_height):
+        yield Finding(verdict, subject, text)
+    for verdict, text in _judge_tokens(config, coin, source.disabled_assets()):
+        yield Finding(verdict, f"{coin.coin} tokens", text)
+
+
+async def _endpoints(coin: CoinConfig, evm: EvmConfig) -> list[Finding]:
+    """Each of several endpoints, compared with the others."""
+    pool = open_pool(coin, evm, log=get_logger(f"driver.{coin.coin}"))
+    try:
+        await pool.check()
+        healths = pool.health()
+    finally:
+        with trio.CancelScope(shield=True):
+            await pool.aclose()
+    found = []
+    for node, health in zip(coin.nodes, healths, strict=True):
+        push = "can push" if health.can_subscribe else "cannot push"
+        text = health.reason or f"block {health.head}, {push}"
+        verdict = Verdict.WARNING if health.reason else Verdict.OK
+        found.append(Finding(verdict, f"{coin.coin} endpoint", f"{node}: {text}"))
+    return found
+
+
+def _judge_evm(coin: CoinConfig, final_height: int | None) -> Iterator[tuple[Verdict, str]]:
+    finality = coin.evm.finality if coin.evm else None
+    if finality is None:
+        return
+    if final_height is not None:
+        yield Verdict.OK, f"{finality} up to block {final_height}"
+    else:
+        unknown = f"the node knows no {finality} block: set coin.{coin.coin}.finality to none"
+        yield Verdict.FAILED, f"{unknown} and choose coin.{coin.coin}.confirmations"
+
+
+def _judge_tokens(
+    config: Config, coin: CoinConfig, disabled: Mapping[str, str]
+) -> Iterator[tuple[Verdict, str]]:
+    assets = config.catalogue.assets.values()
+    tokens = [one.id for one in assets if one.chain == coin.coin and one.contract]
+    if tokens:
+        good = len(tokens) - len(disabled)
+        yield Verdict.OK, f"{good} of {len(tokens)} contracts are as the asset data say"
+    for asset_id, reason in disabled.items():
+        yield Verdict.WARNING, f"{asset_id} is disabled: {reason}"
 
 
 def _judge(
     coin: CoinConfig, status: NodeStatus, cursor: ChainCursor | None
 ) -> Iterator[tuple[Verdict, str]]:
-    yield Verdict.OK, f"news by {status.push}; no transaction index is needed"
+    index = "" if coin.evm else "; no transaction index is needed"
+    yield Verdict.OK, f"news by {status.push}{index}"
     if status.syncing:
         progress = f"block {status.tip.height} of {status.headers_height}"
         yield Verdict.FAILED, f"still syncing ({progress}); payments are watched when it is done"

@@ -18,7 +18,6 @@ from actors.core.explain import ChainSituation, explain, utc
 from actors.core.invoice import Invoice
 from actors.core.money import format_decimal
 from actors.ports import ChainCursor, LogEntry
-from daemon.catalogue import load_catalogue
 from daemon.clock import SystemClock
 from daemon.config import Config, add_flags, flags_from, load_config
 from daemon.store import read_store
@@ -43,7 +42,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 async def _show(config: Config, invoice_id: UUID) -> int:
-    catalogue = load_catalogue(config.assets.file)
     async with read_store(config.database.url.reveal()) as store:
         row = await store.invoice(invoice_id)
         if row is None:
@@ -53,7 +51,7 @@ async def _show(config: Config, invoice_id: UUID) -> int:
         cursor = await store.cursor(row.invoice.terms.chain)
     asked = await trio.to_thread.run_sync(_ask_daemon, config, row.invoice.terms.chain)
     situation = asked or _stored(config, cursor)
-    for line in lines(row.invoice, history, catalogue, situation):
+    for line in lines(row.invoice, history, config.catalogue, situation):
         print(line)
     return 0
 

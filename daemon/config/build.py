@@ -1,21 +1,26 @@
 """Settings put together into a `Config`, with the checks that need more than one of them."""
 
 import ipaddress
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
+from actors.core.assets import Chain
+from daemon.catalogue import AssetTable
 from daemon.config.problems import Problem
 from daemon.config.schema import (
     AssetsConfig,
     CoinConfig,
     Config,
     DatabaseConfig,
+    EvmConfig,
     GrpcLimits,
     HttpConfig,
     LogConfig,
     LogFormat,
+    NodeUrl,
     Resolved,
     Secret,
     ServerConfig,
@@ -23,8 +28,7 @@ from daemon.config.schema import (
     TlsMode,
     ZmqConfig,
 )
-from daemon.config.settings import COINS, SETTINGS, ZMQ_TOPICS
-from daemon.config.values import NodeUrl
+from daemon.config.settings import DRIVERS, LOGIN_FAMILIES, ZMQ_TOPICS, SettingTable
 
 T = TypeVar("T")
 
@@ -32,18 +36,19 @@ T = TypeVar("T")
 def build(
     settings: Mapping[str, Resolved],
     *,
+    table: SettingTable,
+    assets: AssetTable,
     state_dir: Path,
     file: Path | None,
-    drivers: Collection[str],
     warnings: list[str],
     problems: list[Problem],
 ) -> Config | None:
     """Check the settings against each other; None when `problems` is not empty in the end."""
-    builder = _Builder(settings, problems, warnings)
+    builder = _Builder(settings, table, problems, warnings)
     server = builder.server()
     http = builder.http(server)
     database = builder.database(state_dir)
-    coins = builder.coins(drivers)
+    coins = builder.coins(assets.chains)
     config = Config(
         server=server,
         http=http,
@@ -51,6 +56,7 @@ def build(
         coins=coins,
         log=builder.log(),
         assets=AssetsConfig(file=builder.optional("assets.file", Path)),
+        catalogue=assets.catalogue(builder.networks()),
         state_dir=state_dir,
         file=file,
         warnings=tuple(warnings),
@@ -61,9 +67,14 @@ def build(
 
 class _Builder:
     def __init__(
-        self, settings: Mapping[str, Resolved], problems: list[Problem], warnings: list[str]
+        self,
+        settings: Mapping[str, Resolved],
+        table: SettingTable,
+        problems: list[Problem],
+        warnings: list[str],
     ) -> None:
         self._settings = settings
+        self._table = table
         self._problems = problems
         self._warnings = warnings
 
@@ -193,23 +204,26 @@ class _Builder:
             host = f"[{host}]"
         return f"postgresql+psycopg://{login}{at}{host}:{port}/{name}"
 
-    def coins(self, drivers: Collection[str]) -> dict[str, CoinConfig]:
+    def networks(self) -> dict[str, str]:
+        """Of each EVM chain, also of those that are not switched on, the network it is on."""
+        found = {}
+        for coin in self._table.families:
+            path = f"coin.{coin}.chain_id"
+            if path in self._settings and (chain_id := self.optional(path, int)) is not None:
+                found[coin] = str(chain_id)
+        return found
+
+    def coins(self, chains: Mapping[str, Chain]) -> dict[str, CoinConfig]:
         enabled: dict[str, CoinConfig] = {}
-        missing: list[str] = []
-        for coin in COINS:
-            url = self.optional(f"coin.{coin}.daemon.url", NodeUrl)
-            if url is None:
-                continue
-            config = self._coin(coin, url)
-            if coin in drivers:
-                enabled[coin] = config
-            else:
-                missing.append(coin)
-        self._warnings += [
-            f"this version has no driver for {coin}; coin.{coin} is ignored and its invoices are "
-            "refused"
-            for coin in missing
-        ]
+        for coin, family in self._table.families.items():
+            nodes = self._nodes(coin, family)
+            if nodes and family in DRIVERS:
+                enabled[coin] = self._coin(chains[coin], nodes)
+            elif nodes:
+                self._warnings.append(
+                    f"this version has no driver for {coin}; coin.{coin} is ignored and its"
+                    " invoices are refused"
+                )
         if not enabled:
             self._warnings.append(
                 "no coin is switched on, so no invoice can be created: set coin.btc.daemon.url "
@@ -217,34 +231,60 @@ class _Builder:
             )
         return enabled
 
-    def _coin(self, coin: str, url: NodeUrl) -> CoinConfig:
-        at = f"coin.{coin}"
-        user, password = url.user, url.password
-        if f"{at}.daemon.user" in SETTINGS:
-            user = self.optional(f"{at}.daemon.user", str) or user
-            password = self.optional(f"{at}.daemon.pass", Secret) or password
-        elif user is not None or password is not None:
-            self._refuse(f"{at}.daemon.url", "takes no user and password for this coin")
-        family = f"{at}.zmq" in SETTINGS
-        cookie_file = self.optional(f"{at}.cookie_file", Path) if family else None
+    def _nodes(self, coin: str, family: str) -> tuple[NodeUrl, ...]:
+        """The nodes of a coin, none if it is switched off, with the users to log in as."""
+        at = f"coin.{coin}.daemon"
+        value = self._settings[f"{at}.url"].value
+        if value is None:
+            return ()
+        if family not in LOGIN_FAMILIES:
+            if isinstance(value, NodeUrl):
+                if value.user is not None or value.password is not None:
+                    self._refuse(f"{at}.url", "takes no user and password for this coin")
+                return (value,)
+            return self.value(f"{at}.url", tuple)
+        node = self.value(f"{at}.url", NodeUrl)
+        user = self.optional(f"{at}.user", str) or node.user
+        password = self.optional(f"{at}.pass", Secret) or node.password
+        return (NodeUrl(node.url, user, password),)
+
+    def _coin(self, chain: Chain, nodes: tuple[NodeUrl, ...]) -> CoinConfig:
+        at = f"coin.{chain.id}"
+        bitcoin = chain.family == "bitcoin"
+        user, password = nodes[0].user, nodes[0].password
+        cookie_file = self.optional(f"{at}.cookie_file", Path) if bitcoin else None
         if cookie_file is not None and (user is not None or password is not None):
             self._refuse(
                 f"{at}.cookie_file", "and a user or password are both set: keep only one of them"
             )
-        elif password is not None and user is None:
+        elif bitcoin and password is not None and user is None:
             self._refuse(f"{at}.daemon.user", f"is needed because {at}.daemon.pass is set")
+        confirmations = self.value(f"{at}.confirmations", int)
         return CoinConfig(
-            coin=coin,
-            url=url.url,
-            user=user,
-            password=password,
+            chain=replace(chain, confirmations=confirmations),
+            nodes=nodes,
             cookie_file=cookie_file,
-            zmq=self._zmq(at) if family else ZmqConfig(enabled=False, endpoints={}),
-            confirmations=self.value(f"{at}.confirmations", int),
+            zmq=self._zmq(at) if bitcoin else ZmqConfig(enabled=False, endpoints={}),
+            evm=self._evm(at) if chain.family == "evm" else None,
             poll_interval_s=self.value(f"{at}.poll_interval_s", float),
             rpc_timeout_s=self.value(f"{at}.rpc_timeout_s", float),
             reorg_limit=self.value(f"{at}.reorg_limit", int),
             settled_watch_depth=self.value(f"{at}.settled_watch_depth", int),
+        )
+
+    def _evm(self, at: str) -> EvmConfig:
+        chain_id = self.optional(f"{at}.chain_id", int)
+        if chain_id is None:
+            self._refuse(
+                f"{at}.chain_id",
+                f"is needed because {at}.daemon.url is set: the asset file names no networks of"
+                " this chain",
+            )
+        finality = self.value(f"{at}.finality", str)
+        return EvmConfig(
+            chain_id=chain_id or 0,
+            finality=None if finality == "none" else finality,
+            internal=self.value(f"{at}.internal", str),
         )
 
     def _zmq(self, at: str) -> ZmqConfig:

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from daemon.config.problems import Problem, unknown_setting
-from daemon.config.settings import GROUPS, SETTINGS, children
+from daemon.config.settings import SettingTable
 
 _MAX_FILE_BYTES = 1024 * 1024
 _MAX_DEPTH = 16
@@ -39,46 +39,62 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
 
 
-def read_document(file: Path, environ: Mapping[str, str]) -> Document:
-    """Read `file` and expand ``${VAR}`` in its values. Never raises for what the file contains."""
-    document = Document()
-    try:
-        raw = file.read_bytes()
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        document.problems.append(Problem(str(file), "", f"can not be read: {reason}"))
-        return document
-    if len(raw) > _MAX_FILE_BYTES:
-        message = f"is larger than {_MAX_FILE_BYTES} bytes: this can not be a configuration"
-        document.problems.append(Problem(str(file), "", message))
-        return document
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        document.problems.append(Problem(f"{file}:{line}", "", "is not UTF-8 text"))
-        return document
-    root = _compose(text, file, document)
-    if root is not None:
-        _Reader(file, environ, document).read(root)
-    return document
+class YamlFile:
+    """The file as it was at one moment; what its settings are depends on the table of settings.
 
+    Without a file there is nothing in it. Never raises for what a file contains.
+    """
 
-def _compose(text: str, file: Path, document: Document) -> yaml.Node | None:
-    try:
-        refused = _refuse_forms(text)
-        if refused is None:
-            return yaml.compose(text, Loader=yaml.BaseLoader)
-        place, message = f"{file}:{refused[0]}", refused[1]
-    except yaml.reader.ReaderError as error:
-        line = text.count("\n", 0, error.position) + 1
-        place, message = f"{file}:{line}", "holds a control character, which YAML does not allow"
-    except yaml.MarkedYAMLError as error:
-        # Neither the snippet nor the problem's own text is shown when it could quote a password.
-        place = f"{file}:{_place(error.problem_mark)}" if error.problem_mark else str(file)
-        message = _syntax_message(text, error)
-    document.problems.append(Problem(place, "", message))
-    return None
+    def __init__(self, file: Path | None) -> None:
+        self.file = file
+        self._problems: list[Problem] = []
+        self._root = None if file is None else self._open(file)
+
+    def read(self, environ: Mapping[str, str], table: SettingTable) -> Document:
+        """Its settings along `table`, with ``${VAR}`` expanded in their values."""
+        document = Document(problems=[*self._problems])
+        if self.file is not None and self._root is not None:
+            _Reader(self.file, environ, table, document).read(self._root)
+        return document
+
+    def _open(self, file: Path) -> yaml.Node | None:
+        try:
+            raw = file.read_bytes()
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            self._refuse(str(file), f"can not be read: {reason}")
+            return None
+        if len(raw) > _MAX_FILE_BYTES:
+            message = f"is larger than {_MAX_FILE_BYTES} bytes: this can not be a configuration"
+            self._refuse(str(file), message)
+            return None
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            line = raw.count(b"\n", 0, error.start) + 1
+            self._refuse(f"{file}:{line}", "is not UTF-8 text")
+            return None
+        return self._compose(text, file)
+
+    def _compose(self, text: str, file: Path) -> yaml.Node | None:
+        try:
+            refused = _refuse_forms(text)
+            if refused is None:
+                return yaml.compose(text, Loader=yaml.BaseLoader)
+            place, message = f"{file}:{refused[0]}", refused[1]
+        except yaml.reader.ReaderError as error:
+            line = text.count("\n", 0, error.position) + 1
+            place = f"{file}:{line}"
+            message = "holds a control character, which YAML does not allow"
+        except yaml.MarkedYAMLError as error:
+            # Neither the snippet nor the problem's own text is shown: it could quote a password.
+            place = f"{file}:{_place(error.problem_mark)}" if error.problem_mark else str(file)
+            message = _syntax_message(text, error)
+        self._refuse(place, message)
+        return None
+
+    def _refuse(self, where: str, message: str) -> None:
+        self._problems.append(Problem(where, "", message))
 
 
 def _place(mark: yaml.Mark | yaml._yaml.Mark | None) -> str:
@@ -128,9 +144,12 @@ def _syntax_message(text: str, error: yaml.MarkedYAMLError) -> str:
 class _Reader:
     """Walks the nodes along the table of settings; it never descends into what is unknown."""
 
-    def __init__(self, file: Path, environ: Mapping[str, str], document: Document) -> None:
+    def __init__(
+        self, file: Path, environ: Mapping[str, str], table: SettingTable, document: Document
+    ) -> None:
         self._file = file
         self._environ = environ
+        self._table = table
         self._document = document
 
     def read(self, root: yaml.Node) -> None:
@@ -154,8 +173,8 @@ class _Reader:
                 self._refuse(key, group, "a setting's name must be a plain word")
                 continue
             path = f"{group}.{key.value}" if group else key.value
-            if path not in SETTINGS and path not in GROUPS:
-                self._refuse(key, _printable(path), unknown_setting(path))
+            if path not in self._table.rows and path not in self._table.groups:
+                self._refuse(key, _printable(path), unknown_setting(path, self._table))
             elif key.value in seen:
                 line = seen[key.value]
                 self._refuse(key, path, f"is set twice; the first time on line {line}")
@@ -166,14 +185,14 @@ class _Reader:
     def _value(self, node: yaml.Node, path: str) -> None:
         if isinstance(node, yaml.ScalarNode) and node.style is None and node.value in _NOTHING:
             return
-        if isinstance(node, yaml.MappingNode) and path in GROUPS:
+        if isinstance(node, yaml.MappingNode) and path in self._table.groups:
             self._group(node, path)
-        elif path not in SETTINGS:
-            below = ", ".join(known.rpartition(".")[2] for known in children(path))
+        elif path not in self._table.rows:
+            below = ", ".join(known.rpartition(".")[2] for known in self._table.children(path))
             self._refuse(node, path, f"is a group: write its settings below it ({below})")
         elif isinstance(node, yaml.ScalarNode):
             self._store(node, path, [node])
-        elif isinstance(node, yaml.SequenceNode) and SETTINGS[path].many:
+        elif isinstance(node, yaml.SequenceNode) and self._table.rows[path].many:
             self._store(node, path, node.value)
         else:
             self._refuse(node, path, "takes one value, not a list or a group")
@@ -189,7 +208,7 @@ class _Reader:
             except ValueError as error:
                 self._refuse(part, path, str(error))
                 return
-        self._document.entries[path] = Entry(",".join(texts), self._where(node))
+        self._document.entries[path] = Entry(",".join(filter(None, texts)), self._where(node))
 
 
 def expand(text: str, environ: Mapping[str, str]) -> str:

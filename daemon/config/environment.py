@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.config.problems import ConfigError, Problem, nearest
-from daemon.config.settings import ENV_PREFIX, SETTINGS
+from daemon.config.settings import ENV_PREFIX, SettingTable
 
 CONFIG_VARIABLE = "TALLY_CONFIG"
 
@@ -112,12 +112,14 @@ def create_state_dir(folder: Path) -> None:
         raise ConfigError([Problem(str(folder), "", message)]) from error
 
 
-def read_credentials(environ: Mapping[str, str]) -> tuple[dict[str, Path], list[str]]:
+def read_credentials(
+    environ: Mapping[str, str], table: SettingTable
+) -> tuple[dict[str, Path], list[str]]:
     """Files in `$CREDENTIALS_DIRECTORY` by name, and warnings for names that mean no setting."""
     folder = environ.get("CREDENTIALS_DIRECTORY", "")
     if not folder:
         return {}, []
-    names = {setting.credential for setting in SETTINGS.values()}
+    names = {setting.credential for setting in table.rows.values()}
     try:
         found = sorted(file for file in Path(folder).iterdir() if file.is_file())
     except OSError as error:
@@ -133,9 +135,9 @@ def read_credentials(environ: Mapping[str, str]) -> tuple[dict[str, Path], list[
     return {file.name: file for file in found if file.name in names}, warnings
 
 
-def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+def unknown_variables(environ: Mapping[str, str], table: SettingTable) -> list[str]:
     """Warnings for TALLY_ variables that mean nothing: most are misspelt."""
-    names = {CONFIG_VARIABLE, *(setting.env for setting in SETTINGS.values())}
+    names = {CONFIG_VARIABLE, *(setting.env for setting in table.rows.values())}
     return [
         f"the environment variable {name} belongs to no setting{nearest(name, names)}"
         for name in sorted(environ)

@@ -1,12 +1,13 @@
 """From flags, environment, credentials and file to one `Config`, or to one report of problems."""
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from daemon.catalogue import AssetTable, CatalogueFileError, load_table
 from daemon.config.build import build
-from daemon.config.document import Document, read_document
+from daemon.config.document import YamlFile
 from daemon.config.environment import (
     CONFIG_VARIABLE,
     Flags,
@@ -16,7 +17,7 @@ from daemon.config.environment import (
 )
 from daemon.config.problems import ConfigError, Problem
 from daemon.config.schema import Config, Resolved
-from daemon.config.settings import DRIVERS, SETTINGS, Setting
+from daemon.config.settings import Setting, SettingTable
 
 _MAX_CREDENTIAL_BYTES = 64 * 1024
 
@@ -30,35 +31,32 @@ class _Candidate:
     base: Path
 
 
-def load_config(
-    flags: Flags | None = None,
-    *,
-    environ: Mapping[str, str] | None = None,
-    drivers: Collection[str] = DRIVERS,
-) -> Config:
+def load_config(flags: Flags | None = None, *, environ: Mapping[str, str] | None = None) -> Config:
     """Read the whole configuration; flag > environment > credential > file > default.
 
-    An empty text counts as unset at every level. Reads files and nothing else: the state folder is
-    made by `create_state_dir`. Raises ConfigError with all problems at once.
+    The asset file is read first, because it says which chains can be configured. An empty text
+    counts as unset at every level. Reads files and nothing else: the state folder is made by
+    `create_state_dir`. Raises ConfigError with all problems at once.
     """
     flags = flags or Flags()
     environ = os.environ if environ is None else environ
     file = flags.config or (Path(name) if (name := environ.get(CONFIG_VARIABLE)) else None)
-    file = file.absolute() if file else None
-    document = read_document(file, environ) if file else Document()
-    credentials, warnings = read_credentials(environ)
-    sources = _Sources(flags, environ, credentials, document, file)
-    problems = list(document.problems)
-    settings: dict[str, Resolved] = {}
-    for setting in SETTINGS.values():
-        settings[setting.path] = sources.resolve(setting, problems)
-    folder = state_dir(environ)
+    yaml = YamlFile(file.absolute() if file else None)
+    assets, asset_problems = _asset_table(flags, environ, yaml)
+    table = SettingTable(assets.chains.values())
+    sources = _Sources(flags, environ, yaml, table)
+    problems = list(sources.problems)
+    if asset_problems:
+        # What it would have declared is not known: do not call that unknown as well.
+        problems = [*asset_problems, *(one for one in problems if not _of_a_chain(one, table))]
+    settings = {row.path: sources.resolve(row, problems) for row in table.rows.values()}
     config = build(
         settings,
-        state_dir=folder,
-        file=file,
-        drivers=drivers,
-        warnings=[*warnings, *unknown_variables(environ)],
+        table=table,
+        assets=assets,
+        state_dir=state_dir(environ),
+        file=yaml.file,
+        warnings=[*sources.warnings, *unknown_variables(environ, table)],
         problems=problems,
     )
     if config is None:
@@ -66,16 +64,41 @@ def load_config(
     return config
 
 
+def _asset_table(
+    flags: Flags, environ: Mapping[str, str], yaml: YamlFile
+) -> tuple[AssetTable, list[Problem]]:
+    """The built-in table, extended by the file that the configuration names if that can be used."""
+    built_in = load_table()
+    first = SettingTable(built_in.chains.values())
+    # What is wrong with the setting itself is found again when all of them are read.
+    named = _Sources(flags, environ, yaml, first).resolve(first.rows["assets.file"], [])
+    if not isinstance(named.value, Path):
+        return built_in, []
+    try:
+        return load_table(named.value), []
+    except CatalogueFileError as error:
+        found = [Problem(named.source, "assets.file", one) for one in error.problems]
+        return built_in, found
+
+
+def _of_a_chain(problem: Problem, table: SettingTable) -> bool:
+    """Whether it is about a chain that `table` does not have."""
+    group, _, chain = problem.setting.partition(".")
+    return group == "coin" and chain.partition(".")[0] not in table.families
+
+
 class _Sources:
-    """Everywhere a setting can come from, in the order of precedence."""
+    """Everywhere a setting can come from, in the order of precedence.
+
+    `problems` are those of the file's form; `warnings` those of the credentials' names.
+    """
 
     def __init__(
         self,
         flags: Flags,
         environ: Mapping[str, str],
-        credentials: Mapping[str, Path],
-        document: Document,
-        file: Path | None,
+        yaml: YamlFile,
+        table: SettingTable,
     ) -> None:
         reflection = None if flags.reflection is None else str(flags.reflection).lower()
         self._flags = {
@@ -84,10 +107,11 @@ class _Sources:
             "log.level": ("-log-level", flags.log_level),
         }
         self._environ = environ
-        self._credentials = credentials
-        self._document = document
+        self._credentials, self.warnings = read_credentials(environ, table)
+        self._document = yaml.read(environ, table)
+        self.problems: Sequence[Problem] = self._document.problems
         self._here = Path.cwd()
-        self._beside_file = file.parent if file else self._here
+        self._beside_file = yaml.file.parent if yaml.file else self._here
 
     def resolve(self, setting: Setting, problems: list[Problem]) -> Resolved:
         """The setting's value; a refused text is added to `problems` and yields the default."""
@@ -99,15 +123,15 @@ class _Sources:
             problems.append(Problem(where, setting.path, f"can not be read: {reason}"))
             found = None
         if found is None:
-            return Resolved(setting.default, "default")
+            return Resolved(setting.default, "default", setting.live)
         try:
             if not found.text.isprintable():
                 raise ValueError("holds a line break or another control character")  # noqa: TRY301 - one refusal path
-            return Resolved(setting.parse(found.text, found.base), found.where)
+            return Resolved(setting.parse(found.text, found.base), found.where, setting.live)
         except ValueError as error:
             got = "" if setting.secret else f" (it is {_shown(found.text)})"
             problems.append(Problem(found.where, setting.path, f"{error}{got}"))
-            return Resolved(setting.default, found.where)
+            return Resolved(setting.default, found.where, setting.live)
 
     def _find(self, setting: Setting) -> _Candidate | None:
         flag, text = self._flags.get(setting.path, ("", None))

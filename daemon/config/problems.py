@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from daemon.config.settings import GROUPS, SETTINGS, children
+from daemon.config.settings import SettingTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,22 +35,24 @@ class ConfigError(Exception):
         return "\n".join([head, *(f"  {problem}" for problem in self.problems)])
 
 
-def unknown_setting(path: str) -> str:
+def unknown_setting(path: str, table: SettingTable) -> str:
     """The message for a path that is no setting: the nearest right name, else the possible ones."""
     group, _, name = path.rpartition(".")
     dotted = path.lower().replace("_", ".")
-    if dotted in SETTINGS:
+    if dotted in table.rows:
         return f"unknown setting; did you mean {dotted}?"
-    siblings = [known.rpartition(".")[2] for known in children(group)]
+    siblings = [known.rpartition(".")[2] for known in table.children(group)]
     near = difflib.get_close_matches(name.lower(), siblings, n=1, cutoff=0.6)
     if near:
         return f"unknown setting; did you mean {near[0]}?"
     elsewhere = [
-        known for known in (*SETTINGS, *sorted(GROUPS)) if known.rpartition(".")[2] == name.lower()
+        known
+        for known in (*table.rows, *sorted(table.groups))
+        if known.rpartition(".")[2] == name.lower()
     ]
     if elsewhere and len(elsewhere) <= 3:
         return f"unknown setting here; did you mean {' or '.join(elsewhere)}?"
-    whole = difflib.get_close_matches(dotted, SETTINGS, n=1, cutoff=0.75)
+    whole = difflib.get_close_matches(dotted, table.rows, n=1, cutoff=0.75)
     if whole:
         return f"unknown setting; did you mean {whole[0]}?"
     return f"unknown setting; known here: {', '.join(siblings)}"

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from daemon.config.schema import Config
-from daemon.config.settings import SETTINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +18,28 @@ class ReloadPlan:
 def reloadable_changes(old: Config, new: Config) -> ReloadPlan:
     """Compare two configurations setting by setting.
 
-    Contents of files (certificates, cookies, the asset table) are not looked at: certificates are
-    to be read anew at every reload, whatever this says.
+    Of the files that settings name only the asset table is compared by its content. Certificates
+    are to be read anew at every reload, whatever this says.
     """
-    changed = [path for path in SETTINGS if old.settings[path].value != new.settings[path].value]
+    both = {**old.settings, **new.settings}
+    changed = {path: one.live for path, one in both.items() if _changes(path, old, new)}
+    # Another chain id brings other tokens of the same file.
+    if _data(old) != _data(new) and not any(path.endswith(".chain_id") for path in changed):
+        changed["assets.file"] = False
     return ReloadPlan(
-        live=tuple(path for path in changed if SETTINGS[path].live),
-        restart=tuple(path for path in changed if not SETTINGS[path].live),
+        live=tuple(path for path, live in changed.items() if live),
+        restart=tuple(path for path, live in changed.items() if not live),
     )
+
+
+def _data(config: Config) -> tuple[object, object]:
+    return config.catalogue.chains, config.catalogue.assets
+
+
+def _changes(path: str, old: Config, new: Config) -> bool:
+    before, after = old.settings.get(path), new.settings.get(path)
+    if before is not None and after is not None:
+        return before.value != after.value
+    # Of a chain that comes or goes only what somebody has set.
+    known = before or after
+    return known is not None and known.source != "default"

@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import quote
+
+from actors.core.assets import Catalogue, Chain
 
 
 class Secret:
@@ -128,31 +131,81 @@ class ZmqConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class CoinConfig:
-    """One enabled chain and its node; `coin` is the lower-case chain id (btc, ltc).
+class NodeUrl:
+    """A node's URL with the user part taken out of it (percent-decoded, as RFC 3986 has it).
 
-    `url` carries no user or password: they are in `user` and `password`, or in `cookie_file`, which
-    the node rewrites at each of its starts. It may carry an access key in its path: show `display`.
-    `confirmations` is for requests that name none; `poll_interval_s` is for what a node can not
-    push; `reorg_limit` and `settled_watch_depth` are blocks.
+    The URL may carry an access key in its path: show it by `str`, which leaves that out.
     """
 
-    coin: str
     url: str = field(repr=False)
     user: str | None
     password: Secret | None
+
+    def __str__(self) -> str:
+        return display_url(self.url, keep_path=False)
+
+    def reveal(self) -> str:
+        """The whole URL, user part included: for the node's ears only."""
+        if self.user is None and self.password is None:
+            return self.url
+        scheme, _, rest = self.url.partition("://")
+        password = "" if self.password is None else ":" + quote(self.password.reveal(), safe="")
+        return f"{scheme}://{quote(self.user or '', safe='')}{password}@{rest}"
+
+
+@dataclass(frozen=True, slots=True)
+class EvmConfig:
+    """What only EVM chains have.
+
+    `chain_id` is what their nodes must answer (EIP-155). `finality` is the block tag (`safe`,
+    `finalized`) that invoices wait for which name no number of confirmations. `internal` is how
+    payments by contracts are seen: auto, trace, debug, balance or off.
+    """
+
+    chain_id: int
+    finality: str | None
+    internal: str
+
+
+@dataclass(frozen=True, slots=True)
+class CoinConfig:
+    """One enabled chain and its nodes.
+
+    `chain` has the configured number of confirmations. `nodes` are never empty; EVM chains may have
+    several, the preferred one first. Elsewhere `cookie_file`, which the node rewrites at each of
+    its starts, may stand for user and password. `poll_interval_s` is for what a node can not push;
+    `reorg_limit` and `settled_watch_depth` are blocks. `evm` is set for that family alone.
+    """
+
+    chain: Chain
+    nodes: tuple[NodeUrl, ...]
     cookie_file: Path | None
     zmq: ZmqConfig
-    confirmations: int
+    evm: EvmConfig | None
     poll_interval_s: float
     rpc_timeout_s: float
     reorg_limit: int
     settled_watch_depth: int
 
     @property
+    def coin(self) -> str:
+        """The lower-case chain id (btc, ltc)."""
+        return self.chain.id
+
+    @property
+    def confirmations(self) -> int:
+        """For requests that name none."""
+        return self.chain.confirmations
+
+    @property
+    def node(self) -> NodeUrl:
+        """The preferred one."""
+        return self.nodes[0]
+
+    @property
     def display(self) -> str:
-        """Scheme, host and port of the node, for logs and for people."""
-        return display_url(self.url, keep_path=False)
+        """Scheme, host and port of the nodes, for logs and for people."""
+        return ", ".join(map(str, self.nodes))
 
 
 class LogFormat(StrEnum):
@@ -171,17 +224,21 @@ class LogConfig:
 
 @dataclass(frozen=True, slots=True)
 class AssetsConfig:
-    """`file` extends or replaces the built-in table of assets."""
+    """`file` extends or replaces the built-in table of chains and assets."""
 
     file: Path | None
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A setting's value and where it came from, in words ("default", "tallyd.yml:3")."""
+    """A setting's value and where it came from, in words ("default", "tallyd.yml:3").
+
+    `live` settings are applied by SIGHUP.
+    """
 
     value: object
     source: str
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +247,8 @@ class Config:
 
     `coins` holds only chains that are switched on and have a driver, in a stable order. `warnings`
     are sentences to log at start: nothing in them is fatal. `settings` is every setting by its path
-    in the file, for `tallyd check` and for comparing two configurations.
+    in the file, for `tallyd check` and for comparing two configurations. `catalogue` has every
+    known chain, and of their assets those of the configured network.
     """
 
     server: ServerConfig
@@ -199,6 +257,7 @@ class Config:
     coins: Mapping[str, CoinConfig]
     log: LogConfig
     assets: AssetsConfig
+    catalogue: Catalogue = field(repr=False)
     state_dir: Path
     file: Path | None
     warnings: tuple[str, ...]

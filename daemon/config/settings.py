@@ -1,16 +1,20 @@
 """Every setting there is: its path in the file, its names elsewhere, its default, how to read it.
 
-This table is the only list of settings; the loader, the reload plan and the test of
-docs/configuration.md read it. A further chain is one more row in `COINS`.
+This table is the only list of settings; the loader and the test of docs/configuration.md read it.
+The settings of a chain follow from its entry in the catalogue.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from actors.core.assets import Chain
 from daemon.config import values
 from daemon.config.schema import LogFormat, TlsMode
 
 ENV_PREFIX = "TALLY_"
+_NO_NAME = re.compile(r"[.-]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +36,7 @@ class Setting:
     @property
     def env(self) -> str:
         """Our environment name: TALLY_ and the path in capitals, without its `coin.`."""
-        return ENV_PREFIX + self.path.removeprefix("coin.").replace(".", "_").upper()
+        return ENV_PREFIX + _NO_NAME.sub("_", self.path.removeprefix("coin.")).upper()
 
     @property
     def env_names(self) -> tuple[str, ...]:
@@ -49,45 +53,48 @@ class Setting:
         return self.parse in (values.path, values.paths)
 
 
-@dataclass(frozen=True, slots=True)
-class CoinTraits:
-    """What differs between chains in the file: a login, Bitcoin's extras, sensible defaults."""
-
-    confirmations: int
-    poll_interval_s: float = 1.0
-    login: bool = False
-    bitcoin_family: bool = False
-
-
-COINS: Mapping[str, CoinTraits] = {
-    "btc": CoinTraits(confirmations=2, login=True, bitcoin_family=True),
-    "ltc": CoinTraits(confirmations=6, login=True, bitcoin_family=True),
-    "xmr": CoinTraits(confirmations=10, login=True),
-    "eth": CoinTraits(confirmations=12),
-    "bnb": CoinTraits(confirmations=15),
-    "ton": CoinTraits(confirmations=1),
-}
-DRIVERS = frozenset({"btc", "ltc"})
+DRIVERS = frozenset({"bitcoin", "evm"})
+"""Families of chains that this version can follow."""
+ANNOUNCED: Mapping[str, str] = {"xmr": "monero", "ton": "ton"}
+"""Chains of GoiPay's file that the catalogue does not have yet, with their families."""
+LOGIN_FAMILIES = frozenset({"bitcoin", "monero"})
+"""Whose nodes take user and password; others' stand in the URL, if there are any."""
 ZMQ_TOPICS = ("rawtx", "hashblock", "sequence")
 LOG_LEVELS = ("debug", "info", "warning", "error")
+FINALITIES = ("none", "safe", "finalized")
+INTERNAL_WAYS = ("auto", "trace", "debug", "balance", "off")
+_SLOWEST_POLL_S = 1.0
+_FASTEST_POLL_S = 0.25
 
 # GoiPay's level names that we do not have; its fatal and panic are errors that end the process.
 _LEVEL_ALIASES = {"trace": "debug", "warn": "warning", "fatal": "error", "panic": "error"}
 
 
-def _coin_settings(coin: str, traits: CoinTraits) -> list[Setting]:
+def _chain_settings(chain: Chain) -> list[Setting]:
+    poll_interval_s = min(_SLOWEST_POLL_S, max(_FASTEST_POLL_S, chain.block_time_s))
+    return [
+        *_coin_settings(chain.id, chain.family, chain.confirmations, poll_interval_s),
+        *(_evm_settings(chain) if chain.family == "evm" else ()),
+    ]
+
+
+def _coin_settings(
+    coin: str, family: str, confirmations: int | None, poll_interval_s: float
+) -> list[Setting]:
     at = f"coin.{coin}"
-    names = f"{coin.upper()}_DAEMON"
+    names = f"{coin.replace('-', '_').upper()}_DAEMON"
+    many = family == "evm"
+    url = values.evm_urls if many else values.node_url
     rows = [
         # The URL may hold a password or an access key.
-        Setting(f"{at}.daemon.url", values.node_url, goipay=f"{names}_URL", secret=True),
-        Setting(f"{at}.confirmations", values.whole(0, 2**32 - 1), traits.confirmations, live=True),
-        Setting(f"{at}.poll_interval_s", values.seconds(0.1, 3600), traits.poll_interval_s),
+        Setting(f"{at}.daemon.url", url, goipay=f"{names}_URL", secret=True, many=many),
+        Setting(f"{at}.confirmations", values.whole(0, 2**32 - 1), confirmations, live=True),
+        Setting(f"{at}.poll_interval_s", values.seconds(0.1, 3600), poll_interval_s),
         Setting(f"{at}.rpc_timeout_s", values.seconds(1, 3600), 30.0),
         Setting(f"{at}.reorg_limit", values.whole(1, 10_000), 100),
         Setting(f"{at}.settled_watch_depth", values.whole(0, 100_000), 100),
     ]
-    if traits.login:
+    if family in LOGIN_FAMILIES:
         rows += [
             Setting(f"{at}.daemon.user", values.text, goipay=f"{names}_USER", live=True),
             Setting(
@@ -98,13 +105,23 @@ def _coin_settings(coin: str, traits: CoinTraits) -> list[Setting]:
                 live=True,
             ),
         ]
-    if traits.bitcoin_family:
+    if family == "bitcoin":
         rows += [
             Setting(f"{at}.cookie_file", values.path, live=True),
             Setting(f"{at}.zmq", values.choice(("auto", "off")), "auto"),
             *(Setting(f"{at}.zmq.{topic}", values.tcp_endpoint) for topic in ZMQ_TOPICS),
         ]
     return rows
+
+
+def _evm_settings(chain: Chain) -> list[Setting]:
+    at = f"coin.{chain.id}"
+    chain_id = int(chain.networks[0]) if chain.networks else None
+    return [
+        Setting(f"{at}.chain_id", values.whole(1, 2**63 - 1), chain_id),
+        Setting(f"{at}.finality", values.choice(FINALITIES), "none"),
+        Setting(f"{at}.internal", values.choice(INTERNAL_WAYS), "auto"),
+    ]
 
 
 _ROWS = [
@@ -140,18 +157,36 @@ _ROWS = [
     Setting("log.file", values.path),
     Setting("assets.file", values.path),
 ]
-for _coin, _traits in COINS.items():
-    _ROWS += _coin_settings(_coin, _traits)
-
-SETTINGS: Mapping[str, Setting] = {row.path: row for row in _ROWS}
-GROUPS: frozenset[str] = frozenset(
-    path.rsplit(".", depth)[0] for path in SETTINGS for depth in range(1, path.count(".") + 1)
-)
 
 
-def children(group: str) -> list[str]:
-    """The full paths directly below `group` ("" is the top of the file)."""
-    depth = group.count(".") + 1 if group else 0
-    below = f"{group}." if group else ""
-    known = dict.fromkeys([*SETTINGS, *sorted(GROUPS)])
-    return [path for path in known if path.startswith(below) and path.count(".") == depth]
+class SettingTable:
+    """Every setting of one process, by its path in the file: it depends on the known chains.
+
+    `groups` are the paths that only hold others. `families` has the family of each chain that may
+    be configured, in the order of the catalogue.
+    """
+
+    __slots__ = ("families", "groups", "rows")
+
+    def __init__(self, chains: Iterable[Chain]) -> None:
+        chains = list(chains)
+        rows = [*_ROWS, *(row for chain in chains for row in _chain_settings(chain))]
+        families = {chain.id: chain.family for chain in chains}
+        for coin, family in ANNOUNCED.items():
+            if coin not in families:
+                families[coin] = family
+                rows += _coin_settings(coin, family, None, _SLOWEST_POLL_S)
+        self.families: Mapping[str, str] = MappingProxyType(families)
+        self.rows: Mapping[str, Setting] = MappingProxyType({row.path: row for row in rows})
+        self.groups = frozenset(
+            path.rsplit(".", depth)[0]
+            for path in self.rows
+            for depth in range(1, path.count(".") + 1)
+        )
+
+    def children(self, group: str) -> list[str]:
+        """The full paths directly below `group` ("" is the top of the file)."""
+        depth = group.count(".") + 1 if group else 0
+        below = f"{group}." if group else ""
+        known = dict.fromkeys([*self.rows, *sorted(self.groups)])
+        return [path for path in known if path.startswith(below) and path.count(".") == depth]

@@ -7,29 +7,17 @@ a ValueError that says what to write instead and never repeats the text: it may 
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
-from daemon.config.schema import Secret, display_url
+from daemon.config.schema import NodeUrl, Secret
 
 Parser = Callable[[str, Path], object]
+MAX_ENDPOINTS = 16
 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,18}")
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
 _HOST = re.compile(r"[0-9A-Za-z._:%-]+")
-
-
-@dataclass(frozen=True, slots=True)
-class NodeUrl:
-    """A node's URL with the user part taken out of it (percent-decoded, as RFC 3986 has it)."""
-
-    url: str = field(repr=False)
-    user: str | None
-    password: Secret | None
-
-    def __str__(self) -> str:
-        return display_url(self.url, keep_path=False)
 
 
 def text(value: str, _base: Path) -> str:
@@ -110,10 +98,27 @@ def _split(value: str, example: str) -> SplitResult:
 
 
 def node_url(value: str, _base: Path) -> NodeUrl:
-    example = "http://127.0.0.1:8332"
+    return _node_url(value, ("http", "https"), "http://127.0.0.1:8332")
+
+
+def evm_urls(value: str, _base: Path) -> tuple[NodeUrl, ...]:
+    """One URL or a comma list: the endpoints of one chain, the preferred one first."""
+    schemes = ("ws", "wss", "http", "https")
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if len(parts) > MAX_ENDPOINTS:
+        raise ValueError(f"at most {MAX_ENDPOINTS} URLs can be given")
+    # A lone comma is no list: it is refused as what it is.
+    urls = tuple(_node_url(part, schemes, "ws://127.0.0.1:8546") for part in parts or [value])
+    if len({one.url for one in urls}) < len(urls):
+        raise ValueError("the same URL stands there twice")
+    return urls
+
+
+def _node_url(value: str, schemes: tuple[str, ...], example: str) -> NodeUrl:
     parts = _split(value, example)
-    if parts.scheme not in ("http", "https") or not parts.hostname or " " in value:
-        raise ValueError(f"write a whole http or https URL such as {example}")
+    if parts.scheme not in schemes or not parts.hostname or " " in value:
+        listed = f"{', '.join(schemes[:-1])} or {schemes[-1]}"
+        raise ValueError(f"write a whole {listed} URL such as {example}")
     if parts.fragment:
         raise ValueError("a URL of a node has no #fragment (write a # in a password as %23)")
     user = unquote(parts.username) if parts.username else None

@@ -14,7 +14,6 @@ from daemon.catalogue import (
     load_catalogue,
     load_table,
 )
-from daemon.config.settings import COINS, DRIVERS
 from daemon.keys.evm import checksummed, parse_address
 from proto.goipay.crypto.v1 import CoinType
 
@@ -121,15 +120,11 @@ def test_every_coin_type_is_an_asset():
     assert assets.keys() <= {asset_id_of(coin) for coin in CoinType}
 
 
-def test_the_settings_agree_with_the_table():
-    """The number of confirmations stands in both; the configuration's is what people are shown.
-
-    A chain is in the table before its driver is in the program, never after.
-    """
+def test_networks_are_the_usual_one_first():
     chains = load_catalogue().chains
-    assert DRIVERS <= chains.keys() <= COINS.keys()
-    for name, chain in chains.items():
-        assert COINS[name].confirmations == chain.confirmations
+    assert chains["eth"].networks == ("1", "11155111", "560048")
+    assert chains["bnb"].networks == ("56", "97")
+    assert chains["btc"].networks == ()
 
 
 def test_a_file_adds_chains_and_tokens(file):

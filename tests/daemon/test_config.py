@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from daemon.catalogue import load_table
 from daemon.config import (
     Config,
     ConfigError,
     Flags,
     LogFormat,
+    NodeUrl,
     Secret,
     TlsMode,
     add_flags,
@@ -20,7 +22,7 @@ from daemon.config import (
     load_config,
     reloadable_changes,
 )
-from daemon.config.settings import COINS, GROUPS, SETTINGS
+from daemon.config.settings import SettingTable
 
 GOIPAY_YML = """\
 server:
@@ -110,8 +112,7 @@ def test_goipay_env_works_with_goipays_file_and_without(load, with_file):
     )
     assert list(config.coins) == ["btc"]
     btc = config.coins["btc"]
-    assert (btc.url, btc.user) == ("http://localhost:38332", "user")
-    assert btc.password == Secret("hunter2hunter2")
+    assert btc.nodes == (NodeUrl("http://localhost:38332", "user", Secret("hunter2hunter2")),)
     assert btc.zmq.enabled
     assert btc.zmq.endpoints == {}
     assert (btc.reorg_limit, btc.settled_watch_depth, btc.confirmations) == (100, 100, 2)
@@ -175,7 +176,7 @@ def test_texts_stay_as_written_but_for_variables(load, written, value):
         f"coin:\n  btc:\n    daemon:\n      url: http://h\n      user: u\n      pass: {written}\n"
     )
     config = load(text, {"P": "found", "EMPTY": "", "NESTED": "${P}"})
-    password = config.coins["btc"].password
+    password = config.coins["btc"].node.password
     assert password is not None
     assert password.reveal() == value
 
@@ -193,7 +194,7 @@ def test_credentials_fill_secrets_and_name_files(load, tmp_path):
         "coin: {btc: {daemon: {url: 'http://h:1', user: u, pass: other}}}\n",
         {"CREDENTIALS_DIRECTORY": str(folder)},
     )
-    assert config.coins["btc"].password == Secret("from a file")
+    assert config.coins["btc"].node.password == Secret("from a file")
     assert config.database.url.reveal() == "postgresql+psycopg://u:p@h/n"
     assert config.server.tls.key == folder / "server_tls_key"
     assert config.server.tls.cert == tmp_path / "cert.pem", "relative to the file's folder"
@@ -203,9 +204,9 @@ def test_credentials_fill_secrets_and_name_files(load, tmp_path):
 def test_paths_from_the_environment_start_at_the_working_directory(load, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/someone")
-    config = load(env={"TALLY_LOG_FILE": "a.log", "TALLY_ASSETS_FILE": "~/assets.toml"})
+    config = load(env={"TALLY_LOG_FILE": "a.log", "SERVER_TLS_CA": "~/ca.pem"})
     assert config.log.file == tmp_path / "a.log"
-    assert config.assets.file == Path("/home/someone/assets.toml")
+    assert config.settings["server.tls.ca"].value == Path("/home/someone/ca.pem")
 
 
 @pytest.mark.parametrize(
@@ -244,8 +245,7 @@ def test_database_url_wins_over_the_parts_with_a_warning(load):
 
 def test_user_and_password_inside_a_node_url(load):
     btc = load(env={"BTC_DAEMON_URL": "http://al%40ice:s%2Fecret@h:8332/wallet"}).coins["btc"]
-    assert (btc.url, btc.user) == ("http://h:8332/wallet", "al@ice")
-    assert btc.password == Secret("s/ecret")
+    assert btc.nodes == (NodeUrl("http://h:8332/wallet", "al@ice", Secret("s/ecret")),)
     assert btc.display == "http://h:8332"
 
 
@@ -259,9 +259,9 @@ def test_zmq_settings(load):
 
 
 def test_coins_without_a_driver_warn_and_the_others_run(load):
-    config = load(env={"BTC_DAEMON_URL": "http://h:1", "ETH_DAEMON_URL": "https://e/key"})
+    config = load(env={"BTC_DAEMON_URL": "http://h:1", "XMR_DAEMON_URL": "https://x/key"})
     assert list(config.coins) == ["btc"]
-    assert any("no driver for eth" in warning for warning in config.warnings)
+    assert any("no driver for xmr" in warning for warning in config.warnings)
     assert not any("/key" in warning for warning in config.warnings)
 
 
@@ -302,15 +302,15 @@ def test_listening_beyond_loopback_without_tls_warns(load):
 def test_secrets_can_not_be_seen(load):
     config = load(env=GOIPAY_ENV | {"LTC_DAEMON_URL": "http://u:sesame1234@h:1/apikey99"})
     btc = config.coins["btc"]
-    seen = f"{config!r} {config} {btc} {btc.password} {btc.password!r} {config.settings!r}"
+    seen = f"{config!r} {config} {btc} {btc.node} {btc.node!r} {config.settings!r}"
     seen += f" {config.database.display} {config.coins['ltc'].display} {config.warnings}"
     for secret in ("hunter2", "p@ss", "p%40ss", "sesame", "apikey99"):
         assert secret not in seen
     assert config.database.display == "postgresql+psycopg://db:5433/goipay_db"
     with pytest.raises(TypeError, match="pickled"):
-        pickle.dumps(btc.password)
+        pickle.dumps(btc.node.password)
     with pytest.raises(TypeError, match="pickled"):
-        copy.deepcopy(btc.password)
+        copy.deepcopy(btc.node.password)
     assert len({Secret("a"), Secret("a"), Secret("b")}) == 2
 
 
@@ -380,10 +380,11 @@ def test_reload_says_what_applies_now_and_what_needs_a_restart(load):
 
 
 def test_the_table_of_settings_is_consistent():
-    names = [name for setting in SETTINGS.values() for name in setting.env_names]
+    table = SettingTable(load_table().chains.values())
+    names = [name for setting in table.rows.values() for name in setting.env_names]
     assert len(set(names)) == len(names)
-    assert len({setting.credential for setting in SETTINGS.values()}) == len(SETTINGS)
-    assert SETTINGS["http.port"].env == "TALLY_HTTP_PORT"
-    assert SETTINGS["coin.btc.daemon.pass"].credential == "btc_daemon_pass"
-    assert {"server", "server.tls", "coin", "coin.btc", "coin.btc.daemon"} <= GROUPS
-    assert set(COINS) == {"btc", "ltc", "xmr", "eth", "bnb", "ton"}
+    assert len({setting.credential for setting in table.rows.values()}) == len(table.rows)
+    assert table.rows["http.port"].env == "TALLY_HTTP_PORT"
+    assert table.rows["coin.btc.daemon.pass"].credential == "btc_daemon_pass"
+    assert {"server", "server.tls", "coin", "coin.btc", "coin.btc.daemon"} <= table.groups
+    assert list(table.families) == ["btc", "ltc", "eth", "bnb", "xmr", "ton"]

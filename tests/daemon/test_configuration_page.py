@@ -6,10 +6,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from daemon.catalogue import load_table
 from daemon.config import Flags, load_config
-from daemon.config.settings import COINS, DRIVERS, SETTINGS
+from daemon.config.settings import DRIVERS, SettingTable
 
 ROOT = Path(__file__).parents[2]
+CHAINS = load_table().chains
+TABLE = SettingTable(CHAINS.values())
+OF_THE_CHAIN = ("confirmations", "poll_interval_s", "chain_id")
+"""Settings whose default is data of the chain."""
 PAGE = (ROOT / "docs/configuration.md").read_text(encoding="utf-8")
 ROWS = {
     cells[0].strip("` "): cells[1:]
@@ -25,9 +30,9 @@ def _documented(value: object) -> str:
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
-@pytest.mark.parametrize("path", SETTINGS)
+@pytest.mark.parametrize("path", TABLE.rows)
 def test_each_setting_has_its_row(path):
-    setting = SETTINGS[path]
+    setting = TABLE.rows[path]
     coin = path.split(".")[1] if path.startswith("coin.") else None
     row = path.replace(f"coin.{coin}", "coin.COIN", 1)
     environment, default, live, _meaning = ROWS[row]
@@ -36,20 +41,26 @@ def test_each_setting_has_its_row(path):
         names = names.replace(f"{coin.upper()}_", "COIN_")
     assert environment.strip() == names
     assert live.strip() == ("yes" if setting.live else "")
-    if not path.endswith(".confirmations"):
+    if path.rpartition(".")[2] in OF_THE_CHAIN:
+        assert default.strip() == "see below"
+    else:
         assert default.strip() == _documented(setting.default)
 
 
 def test_no_row_without_a_setting():
-    known = {re.sub(r"^coin\.[a-z]+", "coin.COIN", path) for path in SETTINGS}
+    known = {re.sub(r"^coin\.[a-z]+", "coin.COIN", path) for path in TABLE.rows}
     assert set(ROWS) == known
 
 
 def test_coins_on_the_page():
-    by_default = ", ".join(f"{coin} {traits.confirmations}" for coin, traits in COINS.items())
+    by_default = ", ".join(f"{coin} {chain.confirmations}" for coin, chain in CHAINS.items())
     assert f"Confirmations by default: {by_default}." in PAGE
-    drivers = " and ".join(f"`{coin}`" for coin in COINS if coin in DRIVERS)
-    assert f"This version has drivers for {drivers};" in PAGE
+    ids = [f"{coin} {one.networks[0]}" for coin, one in CHAINS.items() if one.family == "evm"]
+    assert f"Chain ids by default: {', '.join(ids)}." in PAGE
+    coins = [f"`{coin}`" for coin in TABLE.families]
+    assert f"COIN is {', '.join(coins[:-1])} or {coins[-1]}" in PAGE
+    without = [f"`{coin}`" for coin, family in TABLE.families.items() if family not in DRIVERS]
+    assert f"has no driver for {' and '.join(without)} yet" in PAGE
 
 
 def test_the_pages_example_loads(tmp_path):
@@ -71,5 +82,5 @@ def test_the_example_file_loads_as_it_is_and_with_its_comments_taken_off(tmp_pat
     file.write_text(re.sub(r"(?m)^    cookie_file:.*\n", "", opened))
     config = load_config(Flags(config=file), environ={"HOME": "/h"})
     assert list(config.coins) == ["btc", "ltc"]
-    assert config.coins["btc"].confirmations == COINS["btc"].confirmations
+    assert config.coins["btc"].confirmations == CHAINS["btc"].confirmations
     assert config.server.tls.client_ca == (tmp_path / "clients.crt",)

@@ -8,7 +8,7 @@ them twice, `fail_with` makes every answer an error, `before_answer` looks in be
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -73,6 +73,7 @@ class FakeChain:
         self.muted = False
         self.final: int | None = None
         """The height that the node calls final; None: it knows no such thing."""
+        self.disabled: dict[str, str] = {}
         self.swallow: set[type[Signal]] = set()
         self.echo = False
         self.before_answer: Callable[[str], None] | None = None
@@ -231,6 +232,9 @@ class FakeChain:
 
     async def final_height(self) -> int | None:
         return self.final
+
+    def disabled_assets(self) -> Mapping[str, str]:
+        return self.disabled
 
     async def tip(self) -> BlockRef:
         await self._answer("tip")

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 import trio
 
+from actors.core.outcomes import AssetDisabled
+from actors.invoicing import NewInvoice
 from actors.ports import TransientError
 from api.rest.app import create_app
 from tests.helpers.house import open_house
@@ -70,8 +72,23 @@ async def test_assets_say_whether_they_can_be_used(client):
     items = (await (await client.get("/v1/assets")).get_json())["items"]
     assets = {one["id"]: one for one in items}
     assert (assets["BTC"]["exponent"], assets["BTC"]["enabled"]) == (8, True)
+    assert assets["BTC"]["reason"] is None
     assert (assets["ETH"]["enabled"], assets["ETH"]["contract"]) == (False, None)
+    assert assets["ETH"]["reason"] == "coin.eth.daemon.url is not set"
     assert assets["HOUSE_TOKEN"]["contract"] == "0x" + "00" * 20
+
+
+async def test_an_asset_that_the_driver_refuses_is_not_enabled_and_cannot_be_asked_for(
+    client, house
+):
+    reason = "its contract has 6 decimals, but the asset file says 18"
+    house.btc.disabled["BTC"] = reason
+    items = (await (await client.get("/v1/assets")).get_json())["items"]
+    btc = next(one for one in items if one["id"] == "BTC")
+    assert (btc["enabled"], btc["reason"]) == (False, reason)
+    user = await house.invoicing.register_user()
+    refused = await house.invoicing.create_invoice(NewInvoice(user, "BTC", 1, 60_000))
+    assert refused == AssetDisabled("BTC", reason)
 
 
 @pytest.mark.parametrize("blocks", [0, 3])
