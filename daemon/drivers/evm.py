@@ -173,6 +173,13 @@ class EvmSource:
             return None
         if self._final is None or self._final[0] != self._tip or self._tip is None:
             tip, height = self._tip or b"", await self._rpc.height_of_tag(self._finality)
+            if height is None and (self._final is None or self._final[1] is not None):
+                self._log.warning(
+                    "node knows no such block tag: invoices that wait for it do not settle. Set a"
+                    " number of confirmations for the chain, or use another node",
+                    chain=self._chain.id,
+                    tag=self._finality,
+                )
             self._final = tip, height
         return self._final[1]
 

@@ -243,6 +243,7 @@ class BlockReader:
         size = len(calls) // len(heights)
         blocks: list[EvmBlock] = []
         for number, height in enumerate(heights):
+            await trio.lowlevel.checkpoint()
             answer, receipts, *traces = answers[number * size : (number + 1) * size]
             block = self._block(answer, height)
             if block is None:
@@ -264,14 +265,14 @@ class BlockReader:
         for height in heights:
             calls += self._internal.calls(height)
         traces_each = len(calls) // len(heights) - 1
-        calls.append(self._logs_call(heights))
-        calls.append(header_call(hex(heights[-1])))
+        calls += [*self._logs_calls(heights), header_call(hex(heights[-1]))]
         answers = await self._rpc.client.batch(calls)
-        *answers, found, again = answers
-        logs = self._by_block(found)
-        last = self._rpc.header_in(again, heights[-1])
+        found = answers[len(heights) * (1 + traces_each) : -1]
+        logs = self._by_block(self._rpc.result(found[0])) if found else {}
+        last = self._rpc.header_in(answers[-1], heights[-1])
         blocks: list[EvmBlock] = []
         for number, height in enumerate(heights):
+            await trio.lowlevel.checkpoint()
             block = self._block(answers[number], height)
             if block is None:
                 return []  # the range of the logs was not there whole
@@ -285,20 +286,18 @@ class BlockReader:
                 self._rpc.garbage(str(error), block.get("hash"))
         return blocks if last == blocks[-1].ref else []
 
-    def _logs_call(self, heights: range) -> Call:
+    def _logs_calls(self, heights: range) -> list[Call]:
+        if not self._assets.tokens:
+            return []  # no address would mean: any address
         wanted = {
             "fromBlock": hex(heights[0]),
             "toBlock": hex(heights[-1]),
             "address": list(self._assets.tokens),
             "topics": [TRANSFER_TOPIC],
         }
-        # No address would mean: any address.
-        return ("eth_getLogs", (wanted,)) if self._assets.tokens else header_call("earliest")
+        return [("eth_getLogs", (wanted,))]
 
-    def _by_block(self, answer: object) -> dict[int, list[Json]]:
-        found = self._rpc.result(answer)
-        if not self._assets.tokens:
-            return {}
+    def _by_block(self, found: object) -> dict[int, list[Json]]:
         if not isinstance(found, list) or not all(isinstance(log, dict) for log in found):
             self._rpc.garbage("eth_getLogs without a list of logs", found)
         logs: dict[int, list[Json]] = {}

@@ -35,8 +35,7 @@ RECENT_BLOCKS = 64
 PATIENCE = 5
 """How often a recent block's missing state is asked for again before the block is read without."""
 _TRACER = {"tracer": "callTracer"}
-_NO_STATE = ("missing trie node", "historical state", "state", "pruned", "resource not found",
-    "no trace of")  # fmt: skip
+_NO_STATE = ("missing trie node", "state", "pruned", "pruning", "resource not found", "no trace of")
 
 OpenDestinations = Callable[[], Collection[bytes]]
 
@@ -226,7 +225,7 @@ class InternalPayments:
 
     def _bear(self, error: RpcError | TraceMissingError, *, height: int, depth: int) -> None:
         """Raise the error, unless the node will never answer better."""
-        words = str(error).lower()
+        words = (error.message if isinstance(error, RpcError) else str(error)).lower()
         if isinstance(error, RpcError) and not any(word in words for word in _NO_STATE):
             raise error
         if depth < RECENT_BLOCKS:

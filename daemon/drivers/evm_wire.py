@@ -163,7 +163,10 @@ def _block(block: object) -> tuple[BlockRef, list[Json], str]:
     txs = block.get("transactions")
     if not isinstance(txs, list) or not all(isinstance(tx, dict) for tx in txs):
         raise WireError(f"block {ref.height} without whole transactions")
-    if len({tx.get("hash") for tx in txs}) != len(txs):
+    hashes = [tx.get("hash") for tx in txs]
+    if not all(isinstance(txid, str) for txid in hashes):
+        raise WireError(f"block {ref.height} holds a transaction without hash")
+    if len(set(hashes)) != len(txs):
         raise WireError(f"block {ref.height} holds a transaction twice")
     return ref, txs, block["hash"]
 
@@ -345,7 +348,7 @@ def match_pending(tx: Json, index: WatchIndex, assets: Assets) -> ChainTx | None
         if own is not None:
             outputs.append(own)
         asset = assets.tokens.get(payee.lower()) if payee is not None else None
-        promised = _promised(tx["input"]) if asset is not None else None
+        promised = _promised(tx) if asset is not None else None
         if asset is not None and promised is not None and promised[0] in index.destinations:
             outputs.append(Output(OutPoint(txid, 1), promised[0], promised[1], asset))
         if not outputs and not index.conflicts and txid not in index.unconfirmed:
@@ -358,8 +361,9 @@ def match_pending(tx: Json, index: WatchIndex, assets: Assets) -> ChainTx | None
     return None
 
 
-def _promised(call: str) -> tuple[bytes, int] | None:
+def _promised(tx: Json) -> tuple[bytes, int] | None:
     """Payee and amount of a call of transfer(address,uint256) or transferFrom(…); else None."""
+    call = tx["input"] if "input" in tx else tx["data"]
     words = {_TRANSFER: 0, _TRANSFER_FROM: 1}.get(call[:10])
     if words is None:
         return None
