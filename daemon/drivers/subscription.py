@@ -45,10 +45,6 @@ class Subscription:
             self._failure = make
             self._news.set()
 
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
-
     def __aiter__(self) -> Self:
         return self
 

@@ -244,20 +244,16 @@ async def _connect(address: Address) -> _Stream:
     return _Stream(tcp, tls)
 
 
-def _most_telling(failures: BaseExceptionGroup[Exception], stream: _Stream) -> Exception:
+def _most_telling(failures: ExceptionGroup[Exception], stream: _Stream) -> Exception:
     """The first of `failures`; what the library could not read comes last."""
-    leaves: list[Exception] = []
-    _flatten(failures, leaves)
-    told = [_translated(leaf, stream) for leaf in leaves]
+    told = [_translated(leaf, stream) for leaf in _leaves(failures)]
     return min(told, key=lambda error: isinstance(error, GarbledError))
 
 
-def _flatten(error: BaseException, leaves: list[Exception]) -> None:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            _flatten(inner, leaves)
-    elif isinstance(error, Exception):
-        leaves.append(error)
+def _leaves(error: Exception) -> list[Exception]:
+    if isinstance(error, ExceptionGroup):
+        return [leaf for inner in error.exceptions for leaf in _leaves(inner)]
+    return [error]
 
 
 def _translated(error: Exception, stream: _Stream) -> Exception:

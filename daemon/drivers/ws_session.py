@@ -165,8 +165,6 @@ class Session:
         self._socket = socket
         self._open.set()
         with trio.CancelScope() as self._scope:
-            if self.has_ended:
-                return
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._read, socket)

@@ -165,6 +165,12 @@ async def test_numbers_that_are_none(answer: object) -> None:
         await Pool(node).pool.call("x")
 
 
+async def test_a_node_that_refuses_to_tell_its_chain() -> None:
+    node = FakeRpc("a", answers={"eth_chainId": RpcError(-32000, "no", "refused eth_chainId")})
+    with pytest.raises(RpcError, match="refused eth_chainId"):
+        await Pool(node).pool.call("x")
+
+
 async def test_with_everything_down_each_is_tried_again(autojump_clock: Clock) -> None:
     """An outage of our own network must not make us wait for half an hour after it."""
     a, b, pool = two()
@@ -468,6 +474,11 @@ async def test_from_websocket_to_http_and_back() -> None:
             await pool.call("x")
         assert await pool.call("x") == "here"
         assert not pool.can_subscribe
+        with pytest.raises(
+            CannotSubscribeError, match=r"over HTTP, which cannot push logs\. Set a"
+        ):
+            async with pool.subscribe("logs"):
+                pass
         assert ws.peers[0].headers["authorization"].startswith("Basic ")
         assert "authorization" not in http.requests[0].headers, "a stranger gets no password"
         await pool.aclose()

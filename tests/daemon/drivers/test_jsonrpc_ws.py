@@ -171,8 +171,10 @@ async def test_two_subscriptions_are_told_apart() -> None:
             await node.push("newHeads", 1)
             await node.push("logs", 2)
             assert await anext(logs) == 2
+        await node.peers[0].news("0xdead", "of a subscription that was left")
         await node.push("newHeads", 3)
         assert [await anext(heads), await anext(heads)] == [1, 3]
+        assert client.statistics().notifications == 4
 
 
 async def test_a_refused_subscription() -> None:
@@ -206,11 +208,21 @@ async def test_a_subscription_ends_with_its_connection_after_what_came() -> None
     ):
         await node.push("logs", 1)
         await client.call("x")
+        session = client._session
+        assert session is not None
         await node.peers[0].cut()
-        assert await anext(news) == 1
+        seen = []
+
+        async def read() -> None:
+            while True:
+                seen.append(await anext(aiter(news)))
+
         for _ in range(2):
             with pytest.raises(TransientError, match=r"closed the connection\. Did the node stop"):
-                await anext(news)
+                await read()
+            with pytest.raises(TransientError, match="closed the connection"):
+                await session.ask([("x", ())], batch=False, subscription=None)
+        assert seen == [1]
         assert await client.call("x") == 1, "calls go on, on a new connection"
         assert client.statistics().subscriptions == 0
 
@@ -542,7 +554,9 @@ async def test_a_silent_but_living_connection_stays(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with rpc_ws_node({"x": 1}) as node, client_of(node) as client:
-        await client.call("x")
+        for _ in range(5):
+            await client.call("x")
+            await trio.sleep(10)
         await trio.sleep(500)
         assert await client.call("x") == 1
         assert len(node.peers) == 1
