@@ -20,7 +20,7 @@ async def test_calls_batches_and_news_of_a_real_node(eth_node: AnvilNode) -> Non
     assert await pool.call("eth_chainId") == "0x1"
     async with (
         pool.subscribe("newHeads") as heads,
-        pool.subscribe("newPendingTransactions", True) as pending,  # noqa: FBT003 - the RPC's own parameter
+        pool.subscribe("newPendingTransactions", True) as pending,
     ):
         txid = await away(partial(eth_node.pay, new_address(1), 5))
         assert (await anext(pending))["hash"] == txid
