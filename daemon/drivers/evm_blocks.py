@@ -45,6 +45,8 @@ ITEMS_AT_ONCE = 10_000
 """Transactions and logs in one batch, as far as can be foreseen: some 30 MB as objects."""
 _QUICK_S = 1.0
 _SLOW_S = 4.0
+_GOOD_BATCHES = 50
+"""After so many more is tried again than was once refused."""
 
 Spawn = Callable[[Callable[[], Any]], None]
 
@@ -55,15 +57,24 @@ class Pace:
     def __init__(self) -> None:
         self.blocks = 1
         self.has_block_receipts = True
+        self._ceiling = MOST_BLOCKS
+        self._good = 0
 
     def learn(self, *, blocks: int, items: int, took_s: float) -> None:
+        """A batch of so many blocks was answered."""
         if took_s > _SLOW_S or items > ITEMS_AT_ONCE:
             self.shrink(blocks)
-        elif blocks >= self.blocks and took_s < _QUICK_S and 2 * items <= ITEMS_AT_ONCE:
-            self.blocks = min(2 * self.blocks, MOST_BLOCKS)
+            return
+        self._good += 1
+        if self._good % _GOOD_BATCHES == 0:
+            self._ceiling = min(2 * self._ceiling, MOST_BLOCKS)
+        if blocks >= self.blocks and took_s < _QUICK_S and 2 * items <= ITEMS_AT_ONCE:
+            self.blocks = min(2 * self.blocks, self._ceiling)
 
     def shrink(self, blocks: int) -> None:
-        self.blocks = max(1, min(self.blocks, blocks // 2))
+        """So many were too many."""
+        self.blocks = self._ceiling = max(1, min(self.blocks, blocks // 2))
+        self._good = 0
 
 
 class _Batch:
@@ -275,7 +286,8 @@ class BlockReader:
             await trio.lowlevel.checkpoint()
             block = self._block(answers[number], height)
             if block is None:
-                return []  # the range of the logs was not there whole
+                # Where the range of the logs ended is not known: ask for what is there.
+                return await self._fetch_logs(heights[:number]) if number else []
             at = len(heights) + number * traces_each
             try:
                 internals = self._internals(block, answers[at : at + traces_each], height)

@@ -114,6 +114,8 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
         self._head: bytes | None = None
         """The newest tip pushed."""
         self._head_at = 0.0
+        self._missing_since: float | None = None
+        """Since when the node has had a tip that it did not push."""
         self._hashes: deque[tuple[bytes, float]] = deque(maxlen=HASHES_LIMIT)
         self._has_hashes = trio.Event()
         self._tracked_from = 0
@@ -195,6 +197,7 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
     async def _run_heads(self, heads: AsyncIterator[Any]) -> None:
         async for head in heads:
             self._head_at = trio.current_time()
+            self._missing_since = None
             if isinstance(head, Lost):
                 self._head = None
                 self._buffer.put(TipMoved())
@@ -304,10 +307,17 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
                 self._buffer.put(TxLeft(txid))
 
     def _check_silence(self, tip: BlockRef, now: float) -> None:
-        if not self._is_pushed or now - self._head_at < self._silence_s:
+        if not self._is_pushed:
             return
-        if tip.hash == self._head:
-            if self._quiet.tip == tip.hash:
+        if tip.hash != self._head:
+            # The push may be on its way.
+            if self._missing_since is None:
+                self._missing_since = now
+            if now - self._missing_since < self._silence_s:
+                return
+        else:
+            self._missing_since = None
+            if now - self._head_at < self._silence_s or self._quiet.tip == tip.hash:
                 return
             self._quiet.tip = tip.hash
         raise TransientError(

@@ -21,6 +21,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from enum import Enum
 
+import trio
+
 from actors.core.chain_events import ChainTx, OutPoint, Output
 from actors.ports import Log, TransientError
 from daemon.drivers.evm_rpc import EvmRpc, header_call
@@ -32,8 +34,8 @@ PROBE_S = 10.0
 BALANCES_LIMIT = 5_000
 """Open invoices whose balances are compared over each block; more are left to chance."""
 RECENT_BLOCKS = 64
-PATIENCE = 5
-"""How often a recent block's missing state is asked for again before the block is read without."""
+PATIENCE_S = 30.0
+"""How long a recent block's missing state is waited for before the block is read without."""
 _TRACER = {"tracer": "callTracer"}
 _NO_STATE = ("missing trie node", "state", "pruned", "pruning", "resource not found", "no trace of")
 
@@ -73,7 +75,8 @@ class InternalPayments:
         self._log = log
         self._balances: dict[bytes, int] = {}
         self._balances_at: bytes | None = None
-        self._failing: tuple[int, int] = (-1, 0)
+        self._failing: tuple[int, float] | None = None
+        self._is_patient = True
         self._gap: int | None = None
         self._told: set[str] = set()
 
@@ -134,7 +137,7 @@ class InternalPayments:
             if isinstance(error, RpcError):
                 return {}
             return from_call_tracer(answers[0], hashes, tolerant=True)
-        self._gap = None
+        self._close_gap()
         return found
 
     # --- balances ---------------------------------------------------------------------------------
@@ -166,7 +169,7 @@ class InternalPayments:
         except RpcError as error:
             self._bear(error, height=ref.height, depth=depth)
             return None
-        self._gap = None
+        self._close_gap()
         self._balances, self._balances_at = after, ref.hash
         paid = dict.fromkeys(wanted, 0)
         for tx in found:
@@ -228,15 +231,17 @@ class InternalPayments:
         words = (error.message if isinstance(error, RpcError) else str(error)).lower()
         if isinstance(error, RpcError) and not any(word in words for word in _NO_STATE):
             raise error
-        if depth < RECENT_BLOCKS:
-            at, times = self._failing
-            self._failing = (height, times + 1 if at == height else 1)
-            if self._failing[1] < PATIENCE:
+        if depth < RECENT_BLOCKS and self._is_patient:
+            now = trio.current_time()
+            if self._failing is None or self._failing[0] != height:
+                self._failing = (height, now)
+            if now - self._failing[1] < PATIENCE_S:
                 if isinstance(error, RpcError):
                     raise error
                 raise TransientError(
                     f"{self._rpc.where} cannot trace block {height} ({error}). It is asked again"
                 )
+            self._is_patient = False
         if self._gap is None:
             self._gap = height
             self._log.error(
@@ -247,6 +252,10 @@ class InternalPayments:
                 height=height,
                 error=str(error)[:200],
             )
+
+    def _close_gap(self) -> None:
+        self._gap = self._failing = None
+        self._is_patient = True
 
     def _say_once(self, event: str, **fields: object) -> None:
         if event not in self._told:
