@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config.settings import SETTINGS
+from daemon.catalogue import load_table
+from daemon.config.settings import SettingTable
 
 SYSTEMD = Path(__file__).parents[2] / "systemd"
+SETTINGS = SettingTable(load_table().chains.values()).rows
 UNIT = (SYSTEMD / "tallyd.service").read_text(encoding="utf-8")
 
 
