@@ -10,8 +10,9 @@ PREFIX ?= /usr/local
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1 \t/p' Makefile | expand -t 22
 
-run: venv  ## real nodes, the daemon, two invoices paid; ONCE=1 ends by itself
+run: venv  ## real nodes, the daemon, an invoice of each kind paid; ONCE=1 ends by itself
 	@$(BIN)/python -m tests.nodes.install btc ltc
+	@$(BIN)/python -m tests.nodes.install evm || echo "going on without Ethereum and BNB Smart Chain"
 	@$(BIN)/python -m tests.demo
 
 test: venv-test lint  ## every test, on real nodes and a real PostgreSQL

@@ -1,24 +1,32 @@
-"""`make run`: regtest nodes, the daemon, one BTC and one LTC invoice paid before your eyes.
+"""`make run`: real nodes, the daemon, and an invoice of each kind paid before your eyes.
 
-All is in .cache/demo and found again at the next start. With ONCE=1 it ends by itself,
-with exit status 0 only if both invoices were CONFIRMED; otherwise it stays up until Ctrl-C.
+Bitcoin and Litecoin on regtest; where anvil could be installed, Ethereum, BNB Smart Chain and a
+token on each as well. All is in .cache/demo and found again at the next start. With ONCE=1 it ends
+by itself, with exit status 0 only if all invoices were CONFIRMED; else it stays up until Ctrl-C.
 """
 
 import asyncio
 import contextlib
 import os
 import secrets
+import shutil
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bip_utils import Bip32Slip10Secp256k1
 from grpclib.client import Channel
 
-from proto.goipay.crypto.v1 import BtcKeysUpdateRequest, CoinType, LtcKeysUpdateRequest
+from proto.goipay.crypto.v1 import (
+    BnbKeysUpdateRequest,
+    BtcKeysUpdateRequest,
+    CoinType,
+    EthKeysUpdateRequest,
+    LtcKeysUpdateRequest,
+)
 from proto.goipay.invoice.v1 import (
     CreateInvoiceRequest,
     Invoice,
@@ -27,13 +35,18 @@ from proto.goipay.invoice.v1 import (
     InvoiceStatusType,
 )
 from proto.goipay.user.v1 import RegisterUserRequest, UpdateCryptoKeysRequest, UserServiceStub
-from tests.helpers.bitcoind import COIN_BASE, BitcoinNode
+from tests.demo.wares import Ware, bitcoin_ware, coin_ware, deploy, token_ware
+from tests.helpers.anvil import AnvilNode
+from tests.helpers.bitcoind import BitcoinNode
 from tests.helpers.daemon import ROOT, Daemon
+from tests.helpers.evm_assets import write_assets
 from tests.helpers.process import ServerError
+from tests.nodes.install import find
 
 FOLDER = ROOT / ".cache" / "demo"
+CUT_OFF = FOLDER / "cut-off"
+"""There while the demo runs: left behind, it tells the next start that this one was killed."""
 TIMEOUT_S = 120
-PRICES = {CoinType.BTC: 0.015, CoinType.LTC: 2.5}
 STARTED = time.monotonic()
 
 
@@ -47,7 +60,9 @@ class Shop:
 
     users: UserServiceStub
     invoices: InvoiceServiceStub
-    nodes: dict[CoinType, BitcoinNode]
+    wares: dict[CoinType, Ware]
+    unpaid: set[CoinType] = field(default_factory=set)
+    """Sold, and no payment seen yet."""
 
     async def open(self) -> str:
         """Register a user with a fresh account key; returns the user's id."""
@@ -59,6 +74,8 @@ class Shop:
                 user_id=user_id,
                 btc_req=BtcKeysUpdateRequest(master_pub_key=xpub),
                 ltc_req=LtcKeysUpdateRequest(master_pub_key=xpub),
+                eth_req=EthKeysUpdateRequest(master_pub_key=xpub),
+                bnb_req=BnbKeysUpdateRequest(master_pub_key=xpub),
             )
         )
         say(f"registered user {user_id} with the account key {xpub[:16]}…")
@@ -70,49 +87,56 @@ class Shop:
             yield response.invoice
 
     async def sell(self, user_id: str) -> None:
-        """Create both invoices, pay them, mine, and show each status until both are CONFIRMED."""
+        """Create all invoices, pay them, mine, and show each status until all are CONFIRMED."""
         stream = self.statuses()
-        waiting: dict[str, CoinType] = {}
+        waiting: set[str] = set()
         first = asyncio.ensure_future(anext(stream))
-        for coin, price in PRICES.items():
+        self.unpaid = set(self.wares)
+        for ware in self.wares.values():
             created = await self.invoices.create_invoice(
                 CreateInvoiceRequest(
-                    user_id=user_id, coin=coin, amount=price, timeout=3600, confirmations=1
+                    user_id=user_id,
+                    coin=ware.coin,
+                    amount=ware.price,
+                    timeout=3600,
+                    confirmations=1,
                 )
             )
-            waiting[created.payment_id] = coin
+            waiting.add(created.payment_id)
         invoice = await first
         while waiting:
             if invoice.id in waiting:
                 self.show(invoice)
                 await self.act(invoice)
                 if invoice.status is InvoiceStatusType.CONFIRMED:
-                    del waiting[invoice.id]
+                    waiting.discard(invoice.id)
             if waiting:
                 invoice = await anext(stream)
         await stream.aclose()
 
     async def act(self, invoice: Invoice) -> None:
         """What customers and miners do next."""
-        node = self.nodes[invoice.coin]
+        ware = self.wares[invoice.coin]
         if invoice.status is InvoiceStatusType.PENDING:
-            price_base = round(invoice.required_amount * COIN_BASE)
-            await asyncio.to_thread(node.pay, invoice.crypto_address, price_base)
+            await asyncio.to_thread(ware.pay, invoice.crypto_address)
         elif invoice.status is InvoiceStatusType.PENDING_MEMPOOL:
-            await asyncio.to_thread(node.mine)
+            self.unpaid.discard(invoice.coin)
+            # Not before all on this chain are in its mempool, so that each is seen there.
+            if not any(self.wares[coin].node is ware.node for coin in self.unpaid):
+                await asyncio.to_thread(ware.node.mine)
 
-    @staticmethod
-    def show(invoice: Invoice) -> None:
+    def show(self, invoice: Invoice) -> None:
         status = InvoiceStatusType(invoice.status).name
         detail = f"tx {invoice.tx_id[:16]}…" if invoice.tx_id else invoice.crypto_address
+        width = max(len(coin.name or "") for coin in self.wares)
         say(
-            f"{CoinType(invoice.coin).name}  {status:<16} {invoice.actual_amount:g} of"
-            f" {invoice.required_amount:g}  {detail}"
+            f"{CoinType(invoice.coin).name:<{width}}  {status:<15}"
+            f"  {invoice.actual_amount:g} of {invoice.required_amount:g}  {detail}"
         )
 
 
 @contextlib.contextmanager
-def node(coin: CoinType) -> Iterator[BitcoinNode]:
+def bitcoin_node(coin: CoinType) -> Iterator[BitcoinNode]:
     family = "btc" if coin is CoinType.BTC else "ltc"
     with BitcoinNode(family, datadir=FOLDER / family) as running:
         running.fund()
@@ -120,6 +144,37 @@ def node(coin: CoinType) -> Iterator[BitcoinNode]:
         running.mine()
         say(f"{coin.name} node on regtest at block {running.height()}, RPC {running.url}")
         yield running
+
+
+@contextlib.contextmanager
+def evm_node(coin: CoinType, chain_id: int) -> Iterator[AnvilNode]:
+    name = str(coin.name)
+    with AnvilNode(chain_id, datadir=FOLDER / name.lower()) as running:
+        running.mine()
+        say(f"{name} node with chain id {chain_id} at block {running.height()}, {running.ws_url}")
+        yield running
+
+
+@contextlib.contextmanager
+def evm_wares() -> Iterator[tuple[list[Ware], dict[str, str]]]:
+    """Coins and tokens of both EVM chains, and what the daemon is told of them."""
+    with evm_node(CoinType.ETH, 1) as eth, evm_node(CoinType.BNB, 56) as bnb:
+        usdt = deploy(eth, "USDT_ERC20", "eth", 6)
+        busd = deploy(bnb, "BSCUSD_BEP20", "bnb", 18)
+        wares = [
+            coin_ware(CoinType.ETH, 0.25, eth),
+            token_ware(usdt, 19.99, eth),
+            coin_ware(CoinType.BNB, 0.75, bnb),
+            token_ware(busd, 49.5, bnb),
+        ]
+        yield (
+            wares,
+            {
+                "ETH_DAEMON_URL": eth.ws_url,
+                "BNB_DAEMON_URL": bnb.ws_url,
+                "TALLY_ASSETS_FILE": str(write_assets(FOLDER / "assets.toml", usdt, busd)),
+            },
+        )
 
 
 def port(wanted: int) -> int | None:
@@ -134,40 +189,66 @@ def port(wanted: int) -> int | None:
     return wanted
 
 
-async def trade(daemon: Daemon, nodes: dict[CoinType, BitcoinNode]) -> None:
+async def trade(daemon: Daemon, wares: Sequence[Ware]) -> None:
     async with Channel("127.0.0.1", daemon.grpc_port) as channel:
-        shop = Shop(UserServiceStub(channel), InvoiceServiceStub(channel), nodes)
+        by_coin = {ware.coin: ware for ware in wares}
+        shop = Shop(UserServiceStub(channel), InvoiceServiceStub(channel), by_coin)
         await asyncio.wait_for(shop.sell(await shop.open()), TIMEOUT_S)
 
 
-def main(*, once: bool) -> None:
+@contextlib.contextmanager
+def kept_whole() -> Iterator[None]:
+    """Begin anew if the last demo was killed: anvil then lost blocks that the daemon knows."""
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with node(CoinType.BTC) as btc, node(CoinType.LTC) as ltc:
+    if CUT_OFF.exists():
+        say("the last demo was cut off: beginning with new EVM chains and a new database")
+        for name in ("eth", "bnb", "state"):
+            shutil.rmtree(FOLDER / name, ignore_errors=True)
+    CUT_OFF.touch()
+    try:
+        yield
+    finally:
+        CUT_OFF.unlink()
+
+
+def main(*, once: bool) -> None:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(kept_whole())
+        btc = stack.enter_context(bitcoin_node(CoinType.BTC))
+        ltc = stack.enter_context(bitcoin_node(CoinType.LTC))
+        wares = [bitcoin_ware(CoinType.BTC, 0.015, btc), bitcoin_ware(CoinType.LTC, 2.5, ltc)]
+        env = {"TALLY_SERVER_REFLECTION": "true"}
+        if find("evm") is None:
+            say("anvil is not installed: without Ethereum and BNB Smart Chain")
+        else:
+            more, told = stack.enter_context(evm_wares())
+            wares += more
+            env |= told
         daemon = Daemon(
             FOLDER / "state",
             nodes=(btc, ltc),
-            env={"TALLY_SERVER_REFLECTION": "true"},
+            env=env,
             grpc_port=port(3000),
             http_port=port(8080),
         )
-        with daemon:
-            say(f"tallyd is up on SQLite in {daemon.folder.relative_to(Path.cwd())}")
-            asyncio.run(trade(daemon, {CoinType.BTC: btc, CoinType.LTC: ltc}))
-            say("both invoices are CONFIRMED")
-            print(
-                f"\n  gRPC (GoiPay)   127.0.0.1:{daemon.grpc_port}\n"
-                f"  REST            {daemon.url}/v1/invoices\n"
-                f"  API pages       {daemon.url}/docs\n"
-                f"  health          {daemon.url}/readyz\n"
-                f"  metrics         {daemon.url}/metrics\n"
-                f"  log             {daemon.log.relative_to(Path.cwd())}\n",
-                flush=True,
-            )
-            if not once:
-                print("Ctrl-C stops the daemon and both nodes.", flush=True)
-                with contextlib.suppress(KeyboardInterrupt):
-                    while daemon.is_running:
-                        time.sleep(1)
+        stack.enter_context(daemon)
+        say(f"tallyd is up on SQLite in {daemon.folder.relative_to(Path.cwd())}")
+        asyncio.run(trade(daemon, wares))
+        say(f"all {len(wares)} invoices are CONFIRMED")
+        print(
+            f"\n  gRPC (GoiPay)   127.0.0.1:{daemon.grpc_port}\n"
+            f"  REST            {daemon.url}/v1/invoices\n"
+            f"  API pages       {daemon.url}/docs\n"
+            f"  health          {daemon.url}/readyz\n"
+            f"  metrics         {daemon.url}/metrics\n"
+            f"  log             {daemon.log.relative_to(Path.cwd())}\n",
+            flush=True,
+        )
+        if not once:
+            print("Ctrl-C stops the daemon and the nodes.", flush=True)
+            with contextlib.suppress(KeyboardInterrupt):
+                while daemon.is_running:
+                    time.sleep(1)
 
 
 if __name__ == "__main__":

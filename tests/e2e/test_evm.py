@@ -9,7 +9,8 @@ from daemon.keys.evm import parse_address
 from tests.e2e.conftest import check_log_text
 from tests.helpers.anvil import COIN_BASE, AnvilNode
 from tests.helpers.daemon import Daemon
-from tests.helpers.evm_market import Market, Sale, Token, bare, write_assets
+from tests.helpers.evm_assets import Token, write_assets
+from tests.helpers.evm_market import Market, Sale, bare
 from tests.helpers.goipay_client import GoiPay
 from tests.helpers.process import wait_until
 from tests.helpers.shop import Shop

@@ -8,42 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 from tests.helpers.anvil import AnvilNode
 from tests.helpers.daemon import Daemon
+from tests.helpers.evm_assets import Token
 from tests.helpers.goipay_client import GoiPay, StatusStream
 from tests.helpers.process import wait_until
 from tests.helpers.shop import Json, check_history, new_key
-
-COINS = {1: "ETH", 56: "BNB"}
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A deployed contract, and as what the asset file shall name it."""
-
-    asset: str
-    chain: str
-    contract: str
-    exponent: int
-    network: int
-
-    def entry(self) -> str:
-        """Its lines of the asset file."""
-        return (
-            f'[[asset]]\nid = "{self.asset}"\nchain = "{self.chain}"\n'
-            f'symbol = "{self.asset.partition("_")[0]}"\nname = "{self.asset} of a test"\n'
-            f'exponent = {self.exponent}\ncontract = "{self.contract}"\nnetwork = {self.network}\n'
-        )
-
-
-def write_assets(file: Path, *tokens: Token, more: str = "") -> Path:
-    """The asset file that overrides the built-in contracts with those of a test."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(more + "".join(token.entry() for token in tokens))
-    return file
 
 
 class Market:

@@ -1,0 +1,50 @@
+"""What the demo sells: on which chain, for how much, and how customers and miners act there."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+
+from proto.goipay.crypto.v1 import CoinType
+from tests.helpers.anvil import AnvilNode
+from tests.helpers.bitcoind import BitcoinNode
+from tests.helpers.evm_assets import Token
+
+SUPPLY_BASE = 10**30
+
+
+@dataclass(frozen=True)
+class Ware:
+    """One thing with a price, in units of its coin."""
+
+    coin: CoinType
+    price: float
+    exponent: int
+    node: BitcoinNode | AnvilNode
+    """Makes blocks on mine() only, so that payments are seen in its mempool first."""
+    send: Callable[[str, int], str]
+    """Pays base units to an address."""
+
+    def pay(self, address: str) -> str:
+        """What a customer does; returns the transaction."""
+        return self.send(address, int(Decimal(str(self.price)).scaleb(self.exponent)))
+
+
+def bitcoin_ware(coin: CoinType, price: float, node: BitcoinNode) -> Ware:
+    return Ware(coin, price, 8, node, node.pay)
+
+
+def coin_ware(coin: CoinType, price: float, node: AnvilNode) -> Ware:
+    return Ware(coin, price, 18, node, node.pay)
+
+
+def token_ware(token: Token, price: float, node: AnvilNode) -> Ware:
+    def send(address: str, amount_base: int) -> str:
+        return node.pay_token(token.contract, address, amount_base)
+
+    return Ware(CoinType[token.asset], price, token.exponent, node, send)
+
+
+def deploy(node: AnvilNode, asset: str, chain: str, exponent: int) -> Token:
+    """A contract on the demo's chain that stands in for the well-known one."""
+    contract = node.deploy("Token", exponent, SUPPLY_BASE)
+    return Token(asset, chain, contract, exponent, node.chain_id)
