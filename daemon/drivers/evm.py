@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +19,7 @@ from daemon.drivers.evm_mempool import PendingPool
 from daemon.drivers.evm_rpc import EvmRpc, header_call
 from daemon.drivers.evm_wire import Assets
 from daemon.drivers.jsonrpc_words import RpcError
-from daemon.drivers.rpc_client import RpcClient, RpcStatistics
+from daemon.drivers.rpc_client import CannotSubscribeError, RpcClient, RpcStatistics
 from daemon.drivers.signal_buffer import SignalStatistics
 
 SYNC_SLACK_BLOCKS = 5
@@ -277,8 +277,9 @@ class EvmSource:
     async def _describe(self) -> str:
         way = self._internal.way
         internal = f"internal payments by {way.value if way else 'nothing'}"
-        if not self._client.can_subscribe:
-            return f"poll {self._poll_interval_s:g}s; {internal}"
-        async with AsyncExitStack() as stack:
-            pending, _ = await open_pending(self._rpc, stack)
-        return f"websocket newHeads, {pending.value}; {internal}"
+        with suppress(CannotSubscribeError):
+            if self._client.can_subscribe:
+                async with AsyncExitStack() as stack:
+                    pending, _ = await open_pending(self._rpc, stack)
+                return f"websocket newHeads, {pending.value}; {internal}"
+        return f"poll {self._poll_interval_s:g}s; {internal}"

@@ -32,10 +32,11 @@ from actors.ports import (
     TxArrived,
     TxLeft,
 )
+from daemon.drivers.endpoints import EndpointPool
 from daemon.drivers.evm_mempool import PendingPool
 from daemon.drivers.evm_rpc import EvmRpc
 from daemon.drivers.jsonrpc_words import RpcError
-from daemon.drivers.rpc_client import Lost
+from daemon.drivers.rpc_client import CannotSubscribeError, Lost
 from daemon.drivers.signal_buffer import SignalBuffer, SignalStatistics
 
 BEAT_S = 1.0
@@ -98,10 +99,9 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
         self._index = index
         self._poll_interval_s = poll_interval_s
         self._silence_s = max(SILENT_MIN_S, SILENT_BLOCKS * block_time_s)
-        self._is_pushed = rpc.client.can_subscribe
+        self._block_time_s = block_time_s
+        self._is_pushed = False
         self._beat_s = min(BEAT_S, poll_interval_s)
-        if not self._is_pushed:
-            self._beat_s = min(self._beat_s, max(block_time_s, _SHORTEST_BEAT_S))
         self._quiet = quiet
         self._log = log
         self._buffer = SignalBuffer()
@@ -116,7 +116,8 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
         self._head_at = 0.0
         self._missing_since: float | None = None
         """Since when the node has had a tip that it did not push."""
-        self._hashes: deque[tuple[bytes, float]] = deque(maxlen=HASHES_LIMIT)
+        self._hashes: deque[tuple[bytes, float]] = deque()
+        self._is_flooded = False
         self._has_hashes = trio.Event()
         self._tracked_from = 0
         self._absent: set[bytes] = set()
@@ -156,14 +157,24 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
             await self._subscriptions.aclose()
 
     async def _subscribe(self) -> tuple[AsyncIterator[Any] | None, AsyncIterator[Any] | None]:
-        if not self._is_pushed:
+        tip = await self._rpc.tip()
+        self._tip = self._head = tip.hash
+        heads = pending = None
+        # Which of several endpoints answers is known now, but it may change at any await.
+        with suppress(CannotSubscribeError):
+            if self._rpc.client.can_subscribe:
+                heads, pending = await self._subscribe_to_both()
+        self._is_pushed = heads is not None
+        self._pool.is_pushed = pending is not None
+        if heads is None:
             self.pending = Pending.POLLED
-            self._pool.is_pushed = False
-            return None, None
+            self._beat_s = min(self._beat_s, max(self._block_time_s, _SHORTEST_BEAT_S))
+        return heads, pending
+
+    async def _subscribe_to_both(self) -> tuple[AsyncIterator[Any], AsyncIterator[Any] | None]:
         client = self._rpc.client
         heads = await self._subscriptions.enter_async_context(client.subscribe("newHeads"))
         self.pending, pending = await open_pending(self._rpc, self._subscriptions)
-        self._pool.is_pushed = pending is not None
         return heads, pending
 
     async def _start(
@@ -173,8 +184,11 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
         pending: AsyncIterator[Any] | None,
     ) -> None:
         tip = await self._rpc.tip()
-        self._tip = self._head = tip.hash
+        self._head = tip.hash
+        self._see_tip(tip.hash)
         self._head_at = trio.current_time()
+        if isinstance(self._rpc.client, EndpointPool):
+            nursery.start_soon(self._guard, self._rpc.client.watch)
         if heads is not None:
             nursery.start_soon(self._guard, lambda: self._run_heads(heads))
         if pending is not None:
@@ -209,8 +223,7 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
     async def _run_pending(self, pending: AsyncIterator[Any]) -> None:
         async for news in pending:
             if isinstance(news, Lost):
-                self._pool.must_list = True
-                self._buffer.put(MempoolStale(f"{news.count} pending transactions were not read"))
+                self._lose(f"{news.count} pending transactions were not read")
             elif isinstance(news, str):
                 self.pending = Pending.HASHES
                 self._hear_hash(news)
@@ -220,9 +233,15 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
 
     def _hear_hash(self, text: str) -> None:
         # Nobody can pay an address before it is made: with none, nothing is worth a call.
-        if self._index.destinations:
+        if not self._index.destinations:
+            return
+        if len(self._hashes) < HASHES_LIMIT:
+            self._is_flooded = False
             self._hashes.append((self._rpc.as_hash(text), trio.current_time()))
             self._has_hashes.set()
+        elif not self._is_flooded:
+            self._is_flooded = True
+            self._lose(f"more than {HASHES_LIMIT} pending transactions waited to be fetched")
 
     async def _run_fetch(self) -> None:
         """Fetch the bodies of what was announced by hash."""
@@ -241,6 +260,10 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
                 self._has_hashes = trio.Event()
             elif len(self._hashes) < FETCH_AT_ONCE:
                 await trio.sleep_until(began + FETCH_EVERY_S)
+
+    def _lose(self, reason: str) -> None:
+        self._pool.must_list = True
+        self._buffer.put(MempoolStale(reason))
 
     def _arrive(self, found: list[Any], at: float) -> None:
         for tx in found:

@@ -24,7 +24,7 @@ from enum import Enum
 import trio
 
 from actors.core.chain_events import ChainTx, OutPoint, Output
-from actors.ports import Log, TransientError
+from actors.ports import Log, PersistentError, TransientError
 from daemon.drivers.evm_rpc import EvmRpc, header_call
 from daemon.drivers.evm_trace import TraceMissingError, from_call_tracer, from_trace_block
 from daemon.drivers.evm_wire import BALANCE, EvmBlock, Internals, OtherBlockError
@@ -37,7 +37,9 @@ RECENT_BLOCKS = 64
 PATIENCE_S = 30.0
 """How long a recent block's missing state is waited for before the block is read without."""
 _TRACER = {"tracer": "callTracer"}
-_NO_STATE = ("missing trie node", "state", "pruned", "pruning", "resource not found", "no trace of")
+# geth and bsc, reth and Erigon, Nethermind, anvil.
+_NO_STATE = ("missing trie node", "state", "pruned", "pruning", "no trace of",
+    "resource not found", "outofrange")  # fmt: skip
 
 OpenDestinations = Callable[[], Collection[bytes]]
 
@@ -70,7 +72,7 @@ class InternalPayments:
         self.way: Way | None = way
         self._rpc = rpc
         self._native = native
-        self._is_chosen = way is not None
+        self._chosen = way
         self._open_destinations = open_destinations
         self._log = log
         self._balances: dict[bytes, int] = {}
@@ -81,25 +83,26 @@ class InternalPayments:
         self._told: set[str] = set()
 
     async def probe(self) -> Way:
-        """Find out what the node offers, anew. Raises what the rpc raises."""
-        if self.way is None or not self._is_chosen:
-            self.way = await self._probe()
-        return self.way
+        """Find out what the node offers, anew. Raises what the rpc raises.
+
+        Raises PersistentError when the way that was chosen is not offered.
+        """
+        if self._chosen is None:
+            self.way = await self._best()
+        elif self._chosen.traces and not await self._is_offered(self._chosen):
+            raise PersistentError(
+                f"{self._rpc.where} does not answer {self._chosen.value}, which"
+                f" {self._rpc.client.setting}.internal asks for. Set that to auto, or use a node"
+                " that traces"
+            )
+        return await self.ready()
 
     async def ready(self) -> Way:
         return self.way or await self.probe()
 
-    async def _probe(self) -> Way:
-        height = hex((await self._rpc.tip()).height)
+    async def _best(self) -> Way:
         for way in (Way.TRACE_BLOCK, Way.DEBUG_TRACE):
-            (method, params) = _trace_call(way, height)
-            try:
-                answer = await self._rpc.client.call(method, *params, timeout_s=PROBE_S)
-            except TransientError as error:
-                # Also when it takes too long: then it would for every block.
-                self._log.debug("node does not trace", method=method, error=str(error))
-                continue
-            if isinstance(answer, list):
+            if await self._is_offered(way):
                 return way
         if self._open_destinations is not None:
             return Way.BALANCES
@@ -107,6 +110,16 @@ class InternalPayments:
             "payments by contracts in the native coin are not seen: the node does not trace",
         )
         return Way.NONE
+
+    async def _is_offered(self, way: Way) -> bool:
+        method, params = _trace_call(way, hex((await self._rpc.tip()).height))
+        try:
+            answer = await self._rpc.client.call(method, *params, timeout_s=PROBE_S)
+        except TransientError as error:
+            # Also when it takes too long: then it would for every block.
+            self._log.debug("node does not trace", method=method, error=str(error))
+            return False
+        return isinstance(answer, list)
 
     # --- traces -----------------------------------------------------------------------------------
 

@@ -72,14 +72,19 @@ class PendingPool:
         return [*index.unconfirmed, *(t for t in self._concerning if t not in index.unconfirmed)]
 
     async def left(self, txids: list[bytes]) -> list[bytes]:
-        """Those of `txids` that the node does not know any more."""
+        """Those of `txids` that are not in the mempool any more: forgotten, or in a block.
+
+        Whoever has read that block does not wait for them, unless they were pushed so late that
+        they were taken for new after it, with a promise that nothing will ever keep.
+        """
         answers = await self._rpc.transactions(txids)
-        gone = []
-        for txid, tx in zip(txids, answers, strict=True):
-            if tx is None:
-                gone.append(txid)
-            if tx is None or tx.get("blockHash") is not None:
-                self._concerning.pop(txid, None)
+        gone = [
+            txid
+            for txid, tx in zip(txids, answers, strict=True)
+            if tx is None or tx.get("blockHash") is not None
+        ]
+        for txid in gone:
+            self._concerning.pop(txid, None)
         return gone
 
     async def fetch(self, txids: list[bytes], index: WatchIndex) -> list[ChainTx]:

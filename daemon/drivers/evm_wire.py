@@ -337,8 +337,9 @@ def txid_of(tx: object) -> bytes:
 def match_pending(tx: Json, index: WatchIndex, assets: Assets) -> ChainTx | None:
     """What a transaction in the mempool promises us; None when it does not concern us.
 
-    A call of a token's transfer or transferFrom promises what its first log would say: place 1.
-    Raises WireError.
+    A call of a token's transfer or transferFrom promises what its first log would say: place 1. Of
+    one that is waited for already nothing new is promised: after a reorg it may be known from its
+    block, with its payment at another place. Raises WireError.
     """
     try:
         payee = tx["to"]
@@ -348,7 +349,8 @@ def match_pending(tx: Json, index: WatchIndex, assets: Assets) -> ChainTx | None
         if own is not None:
             outputs.append(own)
         asset = assets.tokens.get(payee.lower()) if payee is not None else None
-        promised = _promised(tx) if asset is not None else None
+        is_news = asset is not None and txid not in index.unconfirmed
+        promised = _promised(tx) if is_news else None
         if asset is not None and promised is not None and promised[0] in index.destinations:
             outputs.append(Output(OutPoint(txid, 1), promised[0], promised[1], asset))
         if not outputs and not index.conflicts and txid not in index.unconfirmed:

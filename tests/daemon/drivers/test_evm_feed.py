@@ -18,6 +18,7 @@ from actors.ports import (
     TxLeft,
 )
 from daemon.drivers import evm_feed
+from daemon.drivers.endpoints import EndpointPool
 from daemon.drivers.evm import EvmSource
 from daemon.drivers.evm_internal import Way
 from daemon.drivers.rpc_client import Lost
@@ -163,6 +164,32 @@ async def test_without_push_a_chain_may_stand_still(autojump_clock: Clock) -> No
         assert await take(news, for_s=9 * SILENCE_S) == []
 
 
+async def test_another_endpoint_is_taken_with_all_that_follows(autojump_clock: Clock) -> None:
+    """What was learned of one node does not hold for the next: the news end, and begin anew."""
+    first, second = (FakeEvm(can_subscribe=push, where=f"coin.eth.daemon.url ({push})")
+                     for push in (True, False))  # fmt: skip
+    for node in (first, second):
+        node.methods["eth_blockNumber"] = lambda node=node: hex(len(node.blocks) - 1)
+    source = source_of(EndpointPool([first, second], chain_id=1, log=RecordingLog()))  # type: ignore[arg-type]
+    assert (await source.status()).push.startswith("websocket")
+    async with source.signals(index_of(OURS)) as news:
+        first.failures = [TransientError(f"{first.where} is gone")] * 50
+        with pytest.raises(TransientError):
+            await take(news, for_s=60)
+    with trio.fail_after(60):
+        while True:
+            try:
+                status = await source.status()
+            except TransientError:
+                await trio.sleep(1)
+            else:
+                break
+    assert status.push.startswith("poll")
+    async with source.signals(index_of(OURS)) as news:
+        second.mine()
+        assert await take(news, for_s=2) == [TipMoved()]
+
+
 # --- heartbeats ---
 
 
@@ -212,6 +239,21 @@ async def test_pending_transactions_come_as_hashes(
         pushing.push("newPendingTransactions", "0x12")
         with pytest.raises(TransientError, match="garbage"):
             await take(news, for_s=0.5)
+
+
+async def test_more_hashes_than_can_be_fetched(
+    pushing: FakeEvm, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evm_feed, "HASHES_LIMIT", 10)
+    pushing.knows_bodies = False
+    async with source_of(pushing).signals(index_of(OURS)) as news:
+        for number in range(30):
+            pushing.push("newPendingTransactions", hexed(digest(f"unknown {number}")))
+        found = await take(news, for_s=2)
+        assert [type(signal) for signal in found] == [MempoolStale]
+        pushing.pend(PAID)
+        pushing.push("newPendingTransactions", PAID["hash"])
+        assert arrived(await take(news, for_s=2)) == [digest("paid")]
 
 
 async def test_hashes_are_worth_no_call_without_addresses(
@@ -283,12 +325,13 @@ async def test_what_leaves_the_mempool_is_told_once(node: FakeEvm, autojump_cloc
         assert await take(news, for_s=3) == [TxLeft(digest("paid"))]
 
 
-async def test_what_is_mined_did_not_leave(node: FakeEvm, autojump_clock: Clock) -> None:
+async def test_what_is_in_a_block_has_left_too(node: FakeEvm, autojump_clock: Clock) -> None:
+    """Who has read the block does not wait for it; who still does waits in vain."""
     index = index_of(OURS)
     index.unconfirmed[digest("paid")] = set()
     node.mine((PAID, {"transactionHash": PAID["hash"], "status": "0x1", "logs": []}))
     async with source_of(node).signals(index) as news:
-        assert await take(news, for_s=5) == []
+        assert await take(news, for_s=5) == [TxLeft(digest("paid"))]
 
 
 async def test_many_that_we_wait_for_are_asked_for_in_turn(

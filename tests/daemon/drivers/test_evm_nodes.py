@@ -1,15 +1,22 @@
 """The driver on a real node, from the payment to the invoice's state."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
+import trio
 
 from actors.core.chain_events import Removal
 from actors.core.invoice import State
+from actors.core.watch_index import WatchIndex
+from actors.ports import MempoolSnapshot, Signal, TxArrived
+from daemon.drivers.evm import EvmSource
 from daemon.drivers.evm_internal import Way
 from daemon.drivers.evm_wire import BALANCE, INTERNAL
 from tests.helpers.anvil import COIN_BASE, AnvilNode, new_address
-from tests.helpers.evm_shop import CHAINS, away, evm_shop, raw, token_of
+from tests.helpers.evm_shop import CHAINS, POLICY, away, evm_shop, raw, token_of
 from tests.nodes.install import find, how_to_install
 
 TOKEN = "TOKEN"
@@ -243,6 +250,92 @@ async def test_what_waits_in_the_mempool_at_the_start_is_seen(
         await away(node.pay, sold.address, 100)
         await shop.start()
         await shop.until_state(sold, State.SEEN)
+
+
+@pytest.mark.parametrize("contract", ["FailingToken", "FeeToken"])
+async def test_a_push_that_comes_after_its_block(node: AnvilNode, contract: str) -> None:
+    """What a late push promised, and the block did not keep, does not stay for ever."""
+    address = await away(node.deploy, contract, 10**26)
+    token = token_of(CHAINS[node.chain_id], address, exponent=18)
+    async with evm_shop(node, tokens=[token]) as shop:
+        sold = await shop.sell(100, asset=TOKEN)
+        await shop.stop()
+        pushes = LatePushes(shop.evm)
+        shop.source = pushes
+        await shop.start()
+        await shop.until_read()
+        await away(node.pay_token, address, sold.address, 100)
+        await away(node.mine)
+        await shop.until_read()
+        pushes.release()
+        if contract == "FailingToken":
+            await shop.until_state(sold, State.SEEN)
+            failed = await shop.until_state(sold, State.PENDING)
+            assert [p.gone for p in failed.payments] == [Removal.EVICTED]
+        else:
+            await shop.until(sold, lambda invoice: invoice.received_base == 99)
+
+
+class LatePushes:
+    """A source whose pushed transactions are held back until they are released."""
+
+    def __init__(self, source: EvmSource) -> None:
+        self._source = source
+        self._held: list[TxArrived] = []
+        self._out, self._in = trio.open_memory_channel[TxArrived](100)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._source, name)
+
+    def release(self) -> None:
+        assert self._held, "something was pushed"
+        for signal in self._held:
+            # It looks as new as it is to whoever gets it.
+            self._out.send_nowait(replace(signal, received_at=trio.current_time()))
+
+    async def read_mempool(self, index: WatchIndex) -> MempoolSnapshot:
+        snapshot = await self._source.read_mempool(index)
+        return MempoolSnapshot(snapshot.txids, ())
+
+    @asynccontextmanager
+    async def signals(self, index: WatchIndex) -> AsyncIterator[AsyncIterator[Signal]]:
+        async with self._source.signals(index) as news, trio.open_nursery() as nursery:
+            send, receive = trio.open_memory_channel[Signal](100)
+
+            async def pump() -> None:
+                async for signal in news:
+                    if isinstance(signal, TxArrived):
+                        self._held.append(signal)
+                    else:
+                        await send.send(signal)
+
+            async def late() -> None:
+                async for signal in self._in:
+                    await send.send(signal)
+
+            nursery.start_soon(pump)
+            nursery.start_soon(late)
+            yield receive
+            nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("tag", ["safe", "finalized"])
+async def test_a_chain_s_finality_settles(tag: str) -> None:
+    if find("evm") is None:
+        pytest.skip(how_to_install("evm"))
+    with AnvilNode(56, extra=["--slots-in-an-epoch=2"]) as running:
+        policy = replace(POLICY, finality=tag)
+        async with evm_shop(running, finality=tag, policy=policy) as shop:
+            sold = await shop.sell(100, finality=tag)
+            await away(running.pay, sold.address, 100)
+            await away(running.mine)
+            await shop.until_state(sold, State.SEEN)
+            depth = {"safe": 2, "finalized": 4}[tag]
+            await away(running.mine, depth - 1)
+            await shop.until_read()
+            assert (await shop.invoice(sold)).state is State.SEEN
+            await away(running.mine)
+            await shop.until_state(sold, State.SETTLED)
 
 
 # --- reorgs and restarts --------------------------------------------------------------------------

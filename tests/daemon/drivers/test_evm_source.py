@@ -434,6 +434,15 @@ async def test_the_best_way_is_found() -> None:
     assert status.push.endswith("internal payments by balance checks")
 
 
+async def test_a_way_that_was_chosen_must_be_offered() -> None:
+    node = FakeEvm()
+    with pytest.raises(PersistentError, match=r"trace_block, which coin\.eth\.internal asks for"):
+        await source_of(node, internal_way=Way.TRACE_BLOCK).status()
+    node.methods["trace_block"] = []
+    status = await source_of(node, internal_way=Way.TRACE_BLOCK).status()
+    assert status.push.endswith("internal payments by trace_block")
+
+
 async def test_a_trace_that_does_not_belong_to_the_block_ends_the_row() -> None:
     node = FakeEvm(height=0)
     tx = transaction("tx")

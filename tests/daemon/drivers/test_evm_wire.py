@@ -429,6 +429,14 @@ def test_pending_transactions_that_we_wait_for_or_that_exclude_one() -> None:
     assert found == ChainTx(digest("tx"), (), (conflict_key(STRANGER, 1),))
 
 
+def test_a_transaction_that_we_wait_for_promises_nothing_new() -> None:
+    """Its block may have shown the payment at another place, before a reorg took it back."""
+    index = index_of(OURS)
+    index.unconfirmed[digest("tx")] = set()
+    call = transaction("tx", to=CONTRACT, call=transfer_call(OURS, 5))
+    assert match_pending(call, index, ASSETS) == ChainTx(digest("tx"), (), (KEY,))
+
+
 @given(st.data())
 @settings(max_examples=300)
 @example(None)
