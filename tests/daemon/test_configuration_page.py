@@ -9,6 +9,7 @@ import yaml
 from daemon.catalogue import load_table
 from daemon.config import Flags, load_config
 from daemon.config.settings import DRIVERS, SettingTable
+from daemon.keys.evm import checksummed, parse_address
 
 ROOT = Path(__file__).parents[2]
 CHAINS = load_table().chains
@@ -81,6 +82,22 @@ def test_the_example_file_loads_as_it_is_and_with_its_comments_taken_off(tmp_pat
     # The two ways to log in to a node exclude each other.
     file.write_text(re.sub(r"(?m)^    cookie_file:.*\n", "", opened))
     config = load_config(Flags(config=file), environ={"HOME": "/h"})
-    assert list(config.coins) == ["btc", "ltc"]
+    assert list(config.coins) == ["btc", "ltc", "eth"]
     assert config.coins["btc"].confirmations == CHAINS["btc"].confirmations
     assert config.server.tls.client_ca == (tmp_path / "clients.crt",)
+
+
+def test_the_examples_of_the_page_on_chains_load(tmp_path):
+    page = (ROOT / "docs/chains.md").read_text(encoding="utf-8")
+    entries = "\n".join(re.findall(r"```toml\n(.*?)```", page, re.DOTALL))
+    (tmp_path / "assets.toml").write_text(entries)
+    table = load_table(tmp_path / "assets.toml")
+    assert {"arb", "pol", "base", "own"} < table.chains.keys()
+    contracts = re.findall(r'contract = "(.*)"', entries)
+    assert contracts == [checksummed(parse_address(contract)) for contract in contracts]
+    for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
+        file = tmp_path / "tallyd.yml"
+        file.write_text(text.replace("/etc/tallyd/", ""))
+        config = load_config(Flags(config=file), environ={"HOME": "/h"})
+        assert "eth" in config.coins
+        assert config.coins.keys() <= table.chains.keys()
