@@ -95,6 +95,7 @@ class EvmSource:
     async def status(self) -> NodeStatus:
         """Ask the node who it is, and check that it is what the configuration says."""
         rpc = self._rpc
+        rpc.forget_limits()
         chain_id, syncing, software, genesis, latest = await rpc.many(
             [
                 ("eth_chainId", ()),

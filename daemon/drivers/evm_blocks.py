@@ -248,7 +248,7 @@ class BlockReader:
         for height in heights:
             calls += [_block_call(height), ("eth_getBlockReceipts", (hex(height),))]
             calls += self._internal.calls(height)
-        answers = await self._rpc.client.batch(calls)
+        answers = await self._batch(calls, heights)
         if any(_is_unknown(answer) for answer in answers[1 :: len(calls) // len(heights)]):
             return None
         size = len(calls) // len(heights)
@@ -277,7 +277,7 @@ class BlockReader:
             calls += self._internal.calls(height)
         traces_each = len(calls) // len(heights) - 1
         calls += [*self._logs_calls(heights), header_call(hex(heights[-1]))]
-        answers = await self._rpc.client.batch(calls)
+        answers = await self._batch(calls, heights)
         found = answers[len(heights) * (1 + traces_each) : -1]
         logs = self._by_block(self._rpc.result(found[0])) if found else {}
         last = self._rpc.header_in(answers[-1], heights[-1])
@@ -297,6 +297,11 @@ class BlockReader:
             except WireError as error:
                 self._rpc.garbage(str(error), block.get("hash"))
         return blocks if last == blocks[-1].ref else []
+
+    async def _batch(self, calls: list[Call], heights: range) -> list[Any]:
+        # What a node refuses of several blocks is asked for again of fewer (see _split).
+        is_single = len(heights) == 1
+        return await (self._rpc.many(calls) if is_single else self._rpc.client.batch(calls))
 
     def _logs_calls(self, heights: range) -> list[Call]:
         if not self._assets.tokens:

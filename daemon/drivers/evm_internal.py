@@ -33,6 +33,7 @@ from daemon.drivers.jsonrpc_words import Call, RpcError
 PROBE_S = 10.0
 BALANCES_LIMIT = 5_000
 """Open invoices whose balances are compared over each block; more are left to chance."""
+SHOWN_ADDRESSES = 20
 RECENT_BLOCKS = 64
 PATIENCE_S = 30.0
 """How long a recent block's missing state is waited for before the block is read without."""
@@ -79,6 +80,7 @@ class InternalPayments:
         self._balances_at: bytes | None = None
         self._failing: tuple[int, float] | None = None
         self._is_patient = True
+        self._must_look_after_gap = False
         self._gap: int | None = None
         self._told: set[str] = set()
 
@@ -162,7 +164,11 @@ class InternalPayments:
 
         Raises OtherBlockError when the chain moves meanwhile, and RpcError.
         """
-        if self._open_destinations is None or self.way is not Way.BALANCES:
+        if self._open_destinations is None:
+            return None
+        if self._must_look_after_gap:
+            await self._look_after_gap(block, self._open_destinations())
+        if self.way is not Way.BALANCES:
             return None
         wanted = list(self._open_destinations())
         if len(wanted) > BALANCES_LIMIT:
@@ -267,8 +273,30 @@ class InternalPayments:
             )
 
     def _close_gap(self) -> None:
+        self._must_look_after_gap |= self._gap is not None
         self._gap = self._failing = None
         self._is_patient = True
+
+    async def _look_after_gap(self, block: EvmBlock, opened: Collection[bytes]) -> None:
+        """Name the open invoices that somebody should look at."""
+        self._must_look_after_gap = False
+        wanted = list(opened)[:BALANCES_LIMIT]
+        calls = [_balance_call(address, block.ref.height) for address in wanted]
+        answers = await self._rpc.many(calls)
+        holding = [
+            "0x" + address.hex()
+            for address, answer in zip(wanted, answers, strict=True)
+            if not isinstance(answer, RpcError) and self._rpc.as_quantity(answer) > 0
+        ]
+        if holding:
+            self._log.warning(
+                "addresses of open invoices that hold coin after blocks without state: compare what"
+                " they were credited",
+                chain=self._rpc.chain,
+                height=block.ref.height,
+                addresses=holding[:SHOWN_ADDRESSES],
+                more=max(0, len(holding) - SHOWN_ADDRESSES),
+            )
 
     def _say_once(self, event: str, **fields: object) -> None:
         if event not in self._told:

@@ -34,18 +34,31 @@ class EvmRpc:
     async def many(self, calls: Sequence[Call]) -> list[Any]:
         """The results of any number of calls, an RpcError in the place of a refused one.
 
-        A node that refuses a batch as a whole is asked in smaller ones from then on.
+        A node that refuses a batch as a whole is asked in smaller ones from then on, at last one by
+        one.
         """
         answers: list[Any] = []
         while len(answers) < len(calls):
             wanted = calls[len(answers) : len(answers) + self._calls_at_once]
+            if self._calls_at_once == 1:
+                answers.append(await self._alone(wanted[0]))
+                continue
             try:
                 answers += await self.client.batch(wanted)
             except (RpcError, AnswerTooLargeError):
-                if len(wanted) == 1:
-                    raise
-                self._calls_at_once = len(wanted) // 2
+                self._calls_at_once = max(1, len(wanted) // 2)
         return answers
+
+    def forget_limits(self) -> None:
+        """Another node may answer from now on."""
+        self._calls_at_once = CALLS_AT_ONCE
+
+    async def _alone(self, call: Call) -> Any:
+        method, params = call
+        try:
+            return await self.client.call(method, *params)
+        except RpcError as error:
+            return error
 
     # --- chain ---
 

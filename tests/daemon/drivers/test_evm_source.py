@@ -295,6 +295,20 @@ async def test_less_is_asked_for_when_the_node_cannot_bear_it() -> None:
     assert len(await read(source, range(1, 201))) == 200
 
 
+@pytest.mark.parametrize("way", [Way.TRACE_BLOCK, Way.NONE])
+async def test_a_node_that_knows_no_batches_is_asked_one_by_one(way: Way) -> None:
+    node = FakeEvm(height=0, largest_batch=0)
+    node.methods["trace_block"] = traces(node)
+    for height in range(1, 20):
+        node.mine(paying(f"tx {height}", 1))
+    source = source_of(node, internal_way=way)
+    assert (await source.status()).tip.height == 19
+    assert len(await source.window(await source.tip(), 9)) == 9
+    found = await read(source, range(1, 20))
+    assert [len(txs) for _, txs in found] == [1] * 19
+    assert source.statistics().blocks_at_once <= 2
+
+
 async def test_a_failure_ends_the_reading_and_is_told() -> None:
     node = FakeEvm(height=200)
     source = source_of(node)
@@ -576,6 +590,9 @@ async def test_balances_of_old_blocks_may_be_gone() -> None:
         [0] * 4 + [6] + [0] * 5
     )
     assert len(log.level("error")) == 1
+    # What cannot be known is left to a person, with all that helps.
+    (hint,) = log.level("warning")
+    assert hint.fields["addresses"] == [hexed(OURS)]
 
 
 async def test_balances_of_a_block_that_was_replaced_end_the_row() -> None:
