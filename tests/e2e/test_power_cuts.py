@@ -20,7 +20,7 @@ from tests.helpers.daemon import Daemon
 from tests.helpers.goipay_client import GoiPay, Update
 from tests.helpers.shop import Shop, Ticket, check_log
 
-ROUNDS = {"sqlite": 11, "postgres": 5}
+ROUNDS = {"sqlite": 10, "postgres": 5}
 SEED = int(os.environ.get("TALLY_TEST_SEED", "0")) or random.randrange(1, 10**9)
 
 

@@ -338,6 +338,8 @@ class BitcoinNode:
             "-fallbackfee=0.0002",
             "-walletrbf=1",
             "-keypool=50",  # the default of 1000 makes wallets slow to create
+            "-rpcthreads=16",  # each long-poll of a daemon holds one, and the default is 4
+            "-rpcworkqueue=64",
             "-printtoconsole=0",
         ]
         if self.family == "ltc":
