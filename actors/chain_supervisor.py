@@ -136,6 +136,10 @@ class ChainSupervisor:
         """The network that addresses are made for; None until a node has ever answered."""
         return self._cursor.network if self._cursor else None
 
+    def retry(self) -> None:
+        """If the chain waits before its next attempt, make it now (SIGHUP)."""
+        self._supervisor.nudge()
+
     def use_confirmations(self, confirmations: int) -> None:
         """Change the number required of invoices that name none (SIGHUP)."""
         self.chain = replace(self.chain, confirmations=confirmations)

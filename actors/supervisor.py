@@ -86,6 +86,7 @@ class Supervisor:
         self._policy = policy or RestartPolicy()
         self._on_failure = on_failure
         self._statistics = SupervisorStatistics()
+        self._nudge = trio.Event()
         self._delay_s = self._policy.first_delay_s
 
     async def run(self) -> None:
@@ -114,6 +115,10 @@ class Supervisor:
 
     def statistics(self) -> SupervisorStatistics:
         return self._statistics
+
+    def nudge(self) -> None:
+        """Try again now rather than at the end of the delay: somebody has mended something."""
+        self._nudge.set()
 
     def healthy(self) -> None:
         """The actor says that it works: the present row of failures is over."""
@@ -150,4 +155,6 @@ class Supervisor:
                 failing_for_s=failing_for_s,
                 retry_in_s=delay_s,
             )
-        await trio.sleep(delay_s)
+        self._nudge = trio.Event()
+        with trio.move_on_after(delay_s):
+            await self._nudge.wait()

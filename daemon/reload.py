@@ -48,6 +48,7 @@ class Reload:
             if coin.coin in self._house.sources:
                 apply_live(self._house.sources[coin.coin], coin)
                 self._house.chains[coin.coin].use_confirmations(coin.confirmations)
+                self._house.chains[coin.coin].retry()
         try:
             self._servers.reread_certificates(fresh.server)
         except PersistentError as error:

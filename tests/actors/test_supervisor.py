@@ -189,3 +189,15 @@ async def test_no_family_ends_in_a_hot_loop(autojump_clock, kind: Callable[[str]
     with trio.move_on_after(100):
         await script.supervisor.run()
     assert 1 < len(script.starts) <= 16
+
+
+async def test_a_nudge_ends_the_delay_and_nothing_else(autojump_clock):
+    script = Script(*[(0.0, PersistentError("wrong password"))] * 2)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(script.supervisor.run)
+        await trio.sleep(4)
+        script.supervisor.nudge()
+        await trio.sleep(1)
+        script.supervisor.nudge()
+    assert script.starts == [0, 4, 5]
+    script.supervisor.nudge()
