@@ -12,7 +12,6 @@ import trio
 
 from actors.ports import ChainCursor, NodeStatus, PersistentError, TransientError
 from daemon.config import CoinConfig, Config, EvmConfig, add_flags, flags_from, load_config
-from daemon.logging import get_logger
 from daemon.sources import open_pool, open_source
 from daemon.store import read_store
 
@@ -23,6 +22,15 @@ class Verdict(Enum):
     OK = "ok"
     WARNING = "warning"
     FAILED = "FAILED"
+
+
+class _Unsaid:
+    """A driver's log while it is checked: what matters of it is among the findings."""
+
+    def debug(self, event: str, **fields: object) -> None: ...
+    def info(self, event: str, **fields: object) -> None: ...
+    def warning(self, event: str, **fields: object) -> None: ...
+    def error(self, event: str, **fields: object) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,16 +100,15 @@ async def _database(config: Config, cursors: dict[str, ChainCursor | None]) -> s
 async def _node(
     config: Config, coin: CoinConfig, cursor: ChainCursor | None
 ) -> AsyncGenerator[Finding, None]:
-    log = get_logger(f"driver.{coin.coin}")
+    if coin.evm is not None and len(coin.nodes) > 1:
+        for finding in await _endpoints(coin, coin.evm):
+            yield finding
     assets = config.catalogue.assets.values()
     # As if there were open invoices: else a node that does not trace would be of less use here.
-    source = open_source(coin, assets, log=log, open_destinations=list)
+    source = open_source(coin, assets, log=_Unsaid(), open_destinations=list)
     subject = f"{coin.coin} node"
     try:
         with trio.fail_after(PATIENCE_S):
-            if coin.evm is not None and len(coin.nodes) > 1:
-                for finding in await _endpoints(coin, coin.evm):
-                    yield finding
             status = await source.status()
             final_height = await source.final_height()
     except (TransientError, PersistentError) as error:
@@ -133,9 +140,10 @@ async def _node(
 
 async def _endpoints(coin: CoinConfig, evm: EvmConfig) -> list[Finding]:
     """Each of several endpoints, compared with the others."""
-    pool = open_pool(coin, evm, log=get_logger(f"driver.{coin.coin}"))
+    pool = open_pool(coin, evm, log=_Unsaid())
     try:
-        await pool.check()
+        with trio.move_on_after(PATIENCE_S):
+            await pool.check()
         healths = pool.health()
     finally:
         with trio.CancelScope(shield=True):
@@ -143,8 +151,10 @@ async def _endpoints(coin: CoinConfig, evm: EvmConfig) -> list[Finding]:
     found = []
     for node, health in zip(coin.nodes, healths, strict=True):
         push = "can push" if health.can_subscribe else "cannot push"
-        text = health.reason or f"block {health.head}, {push}"
-        verdict = Verdict.WARNING if health.reason else Verdict.OK
+        text = f"block {health.head}, {push}"
+        if health.reason or health.head is None:
+            text = health.reason or f"did not answer within {PATIENCE_S:g} s"
+        verdict = Verdict.OK if health.head is not None and not health.reason else Verdict.WARNING
         found.append(Finding(verdict, f"{coin.coin} endpoint", f"{node}: {text}"))
     return found
 

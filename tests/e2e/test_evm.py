@@ -267,6 +267,15 @@ def test_check_shows_nodes_tokens_and_how_payments_by_contracts_are_seen(market,
     assert "internal payments by trace_block" in done.stdout
     assert "3 of 13 contracts are as the asset data say" in done.stdout
     assert "LINK_ERC20 is disabled" in done.stdout
+    assert done.stderr == ""
+
+
+def test_an_invoice_is_shown_in_units_of_its_token(market):
+    sale = market.sell("USDT_ERC20", 1_500_000)
+    done = market.daemon.command("invoice", "show", sale.id)
+    assert done.returncode == 0, done.stderr
+    assert "Required   1.5 USDT" in done.stdout
+    assert "Asset      USDT_ERC20 on eth 1" in done.stdout
 
 
 def test_a_crash_during_catch_up_loses_nothing_and_tells_nothing_twice(tmp_path):
