@@ -10,14 +10,20 @@ import gc
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 from uuid import UUID
 
 import orjson
+import trio
 
+from actors.core.assets import Asset, Chain
 from actors.core.chain_events import ChainTx
 from actors.core.watch_index import WatchIndex
+from daemon.drivers.evm import EvmSource
+from daemon.drivers.evm_internal import Way
 from daemon.drivers.evm_wire import TRANSFER_TOPIC, Assets, block_with_receipts, match_block
+from tests.helpers.recording_log import RecordingLog
 
 LOGS = 5_000
 LOG_TRANSACTIONS = 200
@@ -26,6 +32,8 @@ TOKENS = 24
 WATCHED = (1_000, 100_000, 1_000_000)
 ROUNDS = 41
 HITS = 20
+MISSED_BLOCKS = 64
+MISSED_TRANSACTIONS = 150
 _CACHE_BYTES = 24 * 1024 * 1024
 
 _Variant = Callable[[], object]
@@ -82,14 +90,129 @@ def _measure(variants: dict[str, _Variant], rounds: int) -> dict[str, list[float
     return times
 
 
+def catch_up(*, rounds: int = 5, blocks: int = MISSED_BLOCKS) -> dict[str, float]:
+    """Blocks per second, the median of `rounds`, for both ways of reading them."""
+    rng = random.Random(7)
+    tokens = [_address(rng) for _ in range(TOKENS)]
+    node = _CannedNode(rng, tokens, blocks)
+    index = _index(100_000, rng, [])
+    figures: dict[str, float] = {"transactions_per_block": MISSED_TRANSACTIONS}
+    for name, way in (("receipts_and_traces", Way.TRACE_BLOCK), ("logs", Way.NONE)):
+        rates = [blocks / _read(node, tokens, index, way) for _ in range(rounds)]
+        figures[f"catch_up_with_{name}_blocks_per_s"] = round(statistics.median(rates))
+    return figures
+
+
+def _read(node: "_CannedNode", tokens: list[str], index: WatchIndex, way: Way) -> float:
+    chain = Chain("bnb", "BNB Smart Chain", "evm", "BNB", 0.45, 15)
+    assets = [
+        Asset(f"TOKEN{n}", "bnb", "T", "T", 18, bytes.fromhex(token[2:]))
+        for n, token in enumerate(tokens)
+    ]
+    source = EvmSource(
+        node, chain=chain, assets=assets, log=RecordingLog(), chain_id=56, internal_way=way
+    )
+
+    async def follow() -> float:
+        count = 0
+        began = time.perf_counter()
+        async for _ in source.read_blocks(range(1, node.count + 1), index):
+            count += 1
+        assert count == node.count, "every block is read"
+        return time.perf_counter() - began
+
+    return trio.run(follow)
+
+
+class _CannedNode:
+    """Answers of a node, as bytes that are parsed when they are asked for."""
+
+    can_subscribe = False
+    setting = "coin.bnb"
+    where = "coin.bnb.daemon.url (bytes)"
+
+    def __init__(self, rng: random.Random, tokens: list[str], count: int) -> None:
+        self.count = count
+        self._answers: dict[tuple[str, int], bytes] = {}
+        parent = _hash(rng)
+        for height in range(1, count + 1):
+            block, receipts = make_block(
+                rng,
+                tokens,
+                transactions=MISSED_TRANSACTIONS,
+                logs=3 * MISSED_TRANSACTIONS,
+                other=2,
+                height=height,
+                parent=parent,
+            )
+            made = orjson.loads(block)["result"]
+            parent = made["hash"]
+            self._answers["eth_getBlockByNumber", height] = block
+            self._answers["eth_getBlockReceipts", height] = receipts
+            self._answers["trace_block", height] = _traces(rng, made)
+            ours = [
+                log
+                for receipt in orjson.loads(receipts)["result"]
+                for log in receipt["logs"]
+                if log["address"] in tokens
+            ]
+            self._answers["eth_getLogs", height] = orjson.dumps({"result": ours})
+
+    async def batch(self, calls: Sequence[tuple[str, Any]], **_: Any) -> list[Any]:
+        await trio.lowlevel.checkpoint()
+        return [self._answer(method, params) for method, params in calls]
+
+    def _answer(self, method: str, params: Any) -> Any:
+        if method != "eth_getLogs":
+            return orjson.loads(self._answers[method, int(params[0], 16)])["result"]
+        first, last = (int(params[0][name], 16) for name in ("fromBlock", "toBlock"))
+        return [
+            log
+            for height in range(first, last + 1)
+            for log in orjson.loads(self._answers[method, height])["result"]
+        ]
+
+
+def _traces(rng: random.Random, block: dict[str, Any]) -> bytes:
+    """Three calls per transaction, one of which moves value."""
+    entries = [
+        {
+            "action": {
+                "callType": "call",
+                "from": tx["from"],
+                "to": _address(rng),
+                "gas": "0x5208",
+                "input": "0x" + rng.randbytes(68).hex(),
+                "value": value,
+            },
+            "blockHash": block["hash"],
+            "result": {"gasUsed": "0x5208", "output": "0x" + rng.randbytes(32).hex()},
+            "subtraces": 0,
+            "traceAddress": path,
+            "transactionHash": tx["hash"],
+            "type": "call",
+        }
+        for tx in block["transactions"]
+        for path, value in (([], "0x0"), ([0], "0x0"), ([1], hex(rng.randrange(1, 10**18))))
+    ]
+    return orjson.dumps({"result": entries})
+
+
 def make_block(
-    rng: random.Random, tokens: list[str], *, transactions: int, logs: int, other: int = 0
+    rng: random.Random,
+    tokens: list[str],
+    *,
+    transactions: int,
+    logs: int,
+    other: int = 0,
+    height: int = 23_000_000,
+    parent: str | None = None,
 ) -> tuple[bytes, bytes]:
     """The answers to eth_getBlockByNumber and eth_getBlockReceipts.
 
     Of `logs`, one in `other` + 1 is a Transfer of one of `tokens`; the rest is anybody's.
     """
-    block_hash, number = _hash(rng), hex(23_000_000)
+    block_hash, number = _hash(rng), hex(height)
     txs = [_transaction(rng, tokens, block_hash, number, n) for n in range(transactions)]
     each = [0] * transactions
     for _ in range(logs):
@@ -101,8 +224,7 @@ def make_block(
         first += count
         receipts.append(_receipt(rng, tx, own))
     header = {
-        name: _hash(rng)
-        for name in ("parentHash", "stateRoot", "receiptsRoot", "transactionsRoot", "mixHash")
+        name: _hash(rng) for name in ("stateRoot", "receiptsRoot", "transactionsRoot", "mixHash")
     }
     block = {
         "number": number,
@@ -111,6 +233,7 @@ def make_block(
         "logsBloom": "0x" + rng.randbytes(256).hex(),
         "gasUsed": "0x1c9c380",
         **header,
+        "parentHash": parent or _hash(rng),
         "transactions": txs,
     }
     return tuple(  # type: ignore[return-value]
@@ -215,5 +338,5 @@ def _padded(address: str) -> str:
 
 
 if __name__ == "__main__":
-    for name, value in run().items():
+    for name, value in {**run(), **catch_up()}.items():
         print(f"{name:24} {value:g}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Self
 
 import trio
@@ -116,6 +117,8 @@ class BlockReader:
         self._spawn = spawn
         self._asked: deque[_Batch] = deque()
         self._ready: deque[EvmBlock] = deque()
+        self._receipts: dict[str, Json | None] = {}
+        """Of transactions in `_ready` blocks that may concern us, where blocks come with logs."""
         self._last: bytes | None = None
 
     def __aiter__(self) -> Self:
@@ -160,16 +163,26 @@ class BlockReader:
 
     async def _match_by_logs(self, block: EvmBlock) -> tuple[ChainTx, ...]:
         txs = concerned(block, self._index, self._assets)
-        calls: list[Call] = [("eth_getTransactionReceipt", (tx["hash"],)) for tx in txs]
+        if any(tx["hash"] not in self._receipts for tx in txs):
+            # The blocks that wait are looked at too: their receipts cost no request of their own.
+            self._receipts.clear()
+            waiting = [concerned(one, self._index, self._assets) for one in self._ready]
+            await self._fetch_receipts_of([*txs, *chain.from_iterable(waiting)])
         found: list[ChainTx] = []
-        for tx, answer in zip(txs, await self._rpc.many(calls), strict=True):
-            receipt = self._rpc.result(answer)
+        for tx in txs:
+            receipt = self._receipts.pop(tx["hash"])
             if receipt is None or receipt.get("blockHash") != tx.get("blockHash"):
                 raise OtherBlockError(f"no receipt of {tx['hash']} in block {block.ref.height}")
             match = assemble(tx, receipt, block, self._index, self._assets)
             if match is not None:
                 found.append(match)
         return tuple(found)
+
+    async def _fetch_receipts_of(self, txs: Sequence[Json]) -> None:
+        calls: list[Call] = [("eth_getTransactionReceipt", (tx["hash"],)) for tx in txs]
+        for tx, answer in zip(txs, await self._rpc.many(calls), strict=True):
+            receipt = self._rpc.result(answer)
+            self._receipts[tx["hash"]] = receipt and self._rpc.as_object(receipt)
 
     # --- asking -----------------------------------------------------------------------------------
 
