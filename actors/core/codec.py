@@ -152,7 +152,7 @@ def terms_from_json(data: Json) -> ev.Terms:
             created_at_ms=data["created_at_ms"],
             expires_at_ms=data["expires_at_ms"],
             watch_depth=data["watch_depth"],
-            finality=data["finality"],
+            finality=data.get("finality"),
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CodecError(f"invoice terms cannot be read: {error}") from error
@@ -254,5 +254,5 @@ def _payment_from_json(data: Json) -> Payment:
         block_hash=bytes.fromhex(data["block_hash"]) if data["block_hash"] else None,
         gone=Removal(data["gone"]) if data["gone"] else None,
         gone_by=bytes.fromhex(data["gone_by"]) if data["gone_by"] else None,
-        spends=tuple(map(bytes.fromhex, data["spends"])),
+        spends=tuple(map(bytes.fromhex, data.get("spends", ()))),
     )

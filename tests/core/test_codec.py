@@ -204,3 +204,13 @@ def test_a_state_of_another_version_is_refused(change: codec.Json) -> None:
     del whole["terms"]
     with pytest.raises(codec.CodecError, match="terms"):
         codec.invoice_from_json(whole)
+
+
+def test_what_was_written_before_a_field_was_added_is_read_without_it() -> None:
+    terms_data = codec.terms_to_json(TERMS)
+    del terms_data["finality"]
+    assert codec.terms_from_json(terms_data) == TERMS
+    payment = Payment(OutPoint(txid("a"), 0), 5, "BTC", 1, late=False)
+    state = codec.state_to_json(Invoice(TERMS, payments=(payment,)))
+    del state["payments"][0]["spends"]
+    assert codec.state_from_json(TERMS, state).payments == (payment,)
