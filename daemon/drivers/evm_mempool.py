@@ -57,9 +57,10 @@ class PendingPool:
 
     async def snapshot(self, index: WatchIndex) -> MempoolSnapshot:
         """What the node has of ours; `txids` holds no others."""
-        # A busy node's list has some 20 MB: it is read again only for a reason.
-        listed = await self._listed(index) if self.must_list or not self.is_pushed else []
-        self.must_list = False
+        # A busy node's list has some 20 MB: it is read again only for a reason. The reason is
+        # taken first: another loss may come while the list is read.
+        must_list, self.must_list = self.must_list, False
+        listed = await self._listed(index) if must_list or not self.is_pushed else []
         found = {tx.txid: tx for tx in listed}
         tracked = [txid for txid in self.tracked(index) if txid not in found]
         for tx in self.match(await self._still_pending(tracked), index):
