@@ -161,8 +161,10 @@ class Router:
         for tx in event.added:
             losers = index.conflicting(tx.txid, tx.spends)
             payees = self._payees(tx)
-            if any(_in_a_block(actors.invoice(invoice_id), losers) for invoice_id in payees):
-                # Overtaken by the block that took its inputs: it is in no mempool any more.
+            overtaken = (tx.txid, *losers)
+            if any(_in_a_block(actors.invoice(invoice_id), overtaken) for invoice_id in payees):
+                # News older than the block that has it, or what took its inputs: it is in no
+                # mempool any more, and what it promised may differ from what the block holds.
                 continue
             since_ms = None if tx.first_seen_s is None else tx.first_seen_s * 1000
             for invoice_id, outputs in payees.items():

@@ -125,4 +125,37 @@ SUITE = (
         ),
         quick={"invoices": 5_000, "starts": 1, "idle_s": 1.0, "payments": 40},
     ),
+    Benchmark(
+        "evm",
+        "benchmarks.evm",
+        "run",
+        (
+            Target(
+                "5000 Transfer logs, 100 k open invoices : orjson.loads", "logs_100k_to_parse", 2
+            ),
+            Target("the same, 1 M open invoices : 1 k", "logs_1m_to_1k", 1.2),
+            Target(
+                "EVM block of 400 transactions with receipts, CPU",
+                "busy_block_cpu_ms",
+                15,
+                unit=" ms",
+            ),
+        ),
+        quick={"rounds": 3, "watched": (100, 1_000, 10_000)},
+    ),
+    Benchmark(
+        "evm-catch-up",
+        "benchmarks.evm",
+        "catch_up",
+        (
+            Target(
+                "missed EVM blocks of 150 transactions read, receipts and traces",
+                "catch_up_with_receipts_and_traces_blocks_per_s",
+                50,
+                unit=" blocks/s",
+                at_least=True,
+            ),
+        ),
+        quick={"rounds": 1, "blocks": 40},
+    ),
 )
