@@ -58,9 +58,10 @@ def test_getblock_0_is_the_serialised_block(node: BitcoinNode) -> None:
     assert double_sha256(raw[:80]) == block_hash
     assert raw[:80].hex() == node.rpc("getblockheader", block_hash, False)
     assert raw[4:36][::-1].hex() == decoded["previousblockhash"]
-    assert raw[80] == len(decoded["tx"]) == 2
+    # One byte says how many, below 253; the shared node's mempool may have held others.
+    assert raw[80] == len(decoded["tx"]) >= 2
     assert raw[81:].hex() == "".join(tx["hex"] for tx in decoded["tx"])
-    assert decoded["tx"][1]["txid"] == txid
+    assert txid in [tx["txid"] for tx in decoded["tx"][1:]]
 
 
 def test_getblockheader_tells_which_blocks_are_on_the_active_chain(node: BitcoinNode) -> None:
