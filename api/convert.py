@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID
 
-from actors.core.assets import Asset
+from actors.core.assets import Catalogue
 from actors.core.invoice import Invoice, State
 from actors.core.money import to_double
 from proto.goipay.crypto.v1 import CoinType
@@ -102,15 +102,14 @@ def parse_instant(text: str) -> int:
 # --- GoiPay's invoice -----------------------------------------------------------------------------
 
 
-def wire_invoice(invoice: Invoice, asset: Asset | None) -> WireInvoice | None:
-    """The invoice as GoiPay's message; None where its enum has no number for the asset.
-
-    `asset` is None when the operator took it out of the catalogue: its exponent is unknown then.
+def wire_invoice(invoice: Invoice, catalogue: Catalogue) -> WireInvoice | None:
+    """The invoice as GoiPay's message; None where its enum has no number for the asset, or the
+    operator took the asset out of the catalogue: its exponent is unknown then.
     """
-    coin = coin_of(invoice.terms.asset)
+    terms = invoice.terms
+    coin, asset = coin_of(terms.asset), catalogue.assets.get(terms.asset)
     if coin is None or asset is None:
         return None
-    terms = invoice.terms
     settled_at_ms = invoice.settled_at_ms
     return WireInvoice(
         id=str(terms.invoice_id),
@@ -123,6 +122,6 @@ def wire_invoice(invoice: Invoice, asset: Asset | None) -> WireInvoice | None:
         confirmed_at=NEVER if settled_at_ms is None else instant(settled_at_ms),
         status=STATUS_OF[invoice.state],
         expires_at=instant(terms.expires_at_ms),
-        tx_id=invoice.txid.hex() if invoice.txid else "",
+        tx_id=catalogue.hash_text(terms.chain, invoice.txid) if invoice.txid else "",
         user_id=str(terms.user_id),
     )

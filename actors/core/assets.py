@@ -36,6 +36,10 @@ class Chain:
     """Networks by the name that its nodes give (EVM: the chain id), the usual one first; empty:
     whatever the node says."""
 
+    def hash_text(self, value: bytes) -> str:
+        """A transaction's or block's hash as people on this chain write it."""
+        return f"0x{value.hex()}" if self.family == "evm" else value.hex()
+
 
 @dataclass(frozen=True, slots=True)
 class Asset:
@@ -82,6 +86,11 @@ class Catalogue:
 
     def chain_of(self, asset: Asset) -> Chain:
         return self.chains[asset.chain]
+
+    def hash_text(self, chain_id: str, value: bytes) -> str:
+        """As Chain.hash_text; bare hexadecimal digits for a chain that is not in the catalogue."""
+        chain = self.chains.get(chain_id)
+        return value.hex() if chain is None else chain.hash_text(value)
 
 
 def _by_id(noun: str, entries: Iterable[_Entry]) -> dict[str, _Entry]:

@@ -242,7 +242,7 @@ class _Explanation:
     def _payment(self, payment: Payment) -> Reason | None:
         """What is remarkable about one payment; None for a plain one."""
         what = f"{self._amount(payment.amount_base, payment.asset)} in transaction"
-        what = f"{what} {payment.outpoint.txid.hex()}"
+        what = f"{what} {self._hash(payment.outpoint.txid)}"
         if payment.gone is not None:
             return self._gone(payment, payment.gone, what)
         if payment.asset != self.terms.asset:
@@ -269,8 +269,8 @@ class _Explanation:
         if stale is not None:
             return Reason(
                 "disconnected",
-                f"{what} was in block {stale.height} ({stale.block_hash.hex()}), which is no longer"
-                f" part of the chain; it waits for another block, then {needs}.",
+                f"{what} was in block {stale.height} ({self._hash(stale.block_hash)}), which is no"
+                f" longer part of the chain; it waits for another block, then {needs}.",
             )
         return Reason(
             "unconfirmed",
@@ -278,8 +278,11 @@ class _Explanation:
             f" {needs}.",
         )
 
+    def _hash(self, value: bytes) -> str:
+        return self.catalogue.hash_text(self.terms.chain, value)
+
     def _gone(self, payment: Payment, gone: Removal, what: str) -> Reason:
-        by = f" {payment.gone_by.hex()}" if payment.gone_by else ""
+        by = f" {self._hash(payment.gone_by)}" if payment.gone_by else ""
         how = {
             Removal.REPLACED: f"was replaced by another transaction{by} that spends the same coins",
             Removal.DOUBLE_SPENT: f"is void: its coins were spent in a block by another{by}",

@@ -183,8 +183,7 @@ class InvoiceService(InvoiceServiceBase):
                 row = await self._invoicing.invoice(invoice_id)
             if isinstance(row, NoSuchInvoice):
                 continue
-            asset = self._invoicing.asset(row.invoice.terms.asset)
-            invoice = wire_invoice(row.invoice, asset)
+            invoice = wire_invoice(row.invoice, self._invoicing.catalogue)
             if invoice is not None:
                 found.append(invoice)
         return GetInvoicesResponse(invoices=found)
@@ -238,7 +237,7 @@ class StatusStream:
 
     def _publish(self, batch: Sequence[Committed]) -> None:
         for invoice in news(batch):
-            wire = wire_invoice(invoice, self._invoicing.asset(invoice.terms.asset))
+            wire = wire_invoice(invoice, self._invoicing.catalogue)
             if wire is None:
                 continue
             encoded = Encoded.of(InvoiceStatusStreamResponse(invoice=wire))

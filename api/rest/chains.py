@@ -43,4 +43,10 @@ class Chains:
         return Reply(document={"items": items})
 
     async def _chains(self, _incoming: Incoming) -> Reply:
-        return Reply(document={"items": [health_json(one) for one in self._edge.healths()]})
+        return Reply(
+            document={
+                "items": [
+                    health_json(one, self._edge.invoicing.catalogue) for one in self._edge.healths()
+                ]
+            }
+        )

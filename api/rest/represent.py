@@ -17,7 +17,7 @@ from api.convert import STATUS_WORD, format_instant
 
 Json = dict[str, Any]
 
-PAYMENT_STATES = ("mempool", "included", "replaced", "double_spent", "evicted")
+PAYMENT_STATES = ("mempool", "included", "replaced", "double_spent", "evicted", "failed")
 
 
 def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | None) -> Json:
@@ -46,13 +46,13 @@ def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | N
         **_money("confirmed", invoice.confirmed_base(tip), asset),
         **_money("due", due_base, asset),
         "confirmations_required": terms.confirmations,
-        "txid": invoice.txid.hex() if invoice.txid else None,
+        "txid": catalogue.hash_text(terms.chain, invoice.txid) if invoice.txid else None,
         "created_at": format_instant(terms.created_at_ms),
         "expires_at": format_instant(terms.expires_at_ms),
         "confirmed_at": _instant_or_none(invoice.settled_at_ms),
         "updated_at": format_instant(invoice.updated_at_ms),
         "version": invoice.version,
-        "payments": [_payment_json(one, catalogue, tip) for one in invoice.payments],
+        "payments": [_payment_json(one, terms.chain, catalogue, tip) for one in invoice.payments],
     }
 
 
@@ -91,7 +91,7 @@ def asset_json(asset: Asset, why_disabled: str | None) -> Json:
     }
 
 
-def health_json(health: ChainHealth) -> Json:
+def health_json(health: ChainHealth, catalogue: Catalogue) -> Json:
     tip = health.tip
     return {
         "chain": health.chain,
@@ -99,7 +99,7 @@ def health_json(health: ChainHealth) -> Json:
         "reason": health.reason,
         "network": health.network,
         "height": tip.height if tip else None,
-        "block_hash": tip.hash.hex() if tip else None,
+        "block_hash": catalogue.hash_text(health.chain, tip.hash) if tip else None,
         "node_height": health.node_height,
         "as_of": _instant_or_none(health.as_of_ms),
         "software": health.software,
@@ -108,14 +108,19 @@ def health_json(health: ChainHealth) -> Json:
     }
 
 
-def _payment_json(payment: Payment, catalogue: Catalogue, tip_height: int | None) -> Json:
+def _payment_json(
+    payment: Payment, chain_id: str, catalogue: Catalogue, tip_height: int | None
+) -> Json:
+    def text(value: bytes | None) -> str | None:
+        return None if value is None else catalogue.hash_text(chain_id, value)
+
     if payment.gone is not None:
         state = payment.gone.value
     else:
         state = "mempool" if payment.unconfirmed else "included"
     return {
-        "outpoint": str(payment.outpoint),
-        "txid": payment.outpoint.txid.hex(),
+        "outpoint": f"{text(payment.outpoint.txid)}:{payment.outpoint.index}",
+        "txid": text(payment.outpoint.txid),
         "index": payment.outpoint.index,
         "asset": payment.asset,
         **_money("amount", payment.amount_base, catalogue.assets.get(payment.asset)),
@@ -123,9 +128,9 @@ def _payment_json(payment: Payment, catalogue: Catalogue, tip_height: int | None
         "late": payment.late,
         "first_seen_at": format_instant(payment.first_seen_ms),
         "height": payment.height,
-        "block_hash": payment.block_hash.hex() if payment.block_hash else None,
+        "block_hash": text(payment.block_hash),
         "confirmations": 0 if tip_height is None else payment.confirmations(tip_height),
-        "replaced_by": payment.gone_by.hex() if payment.gone_by else None,
+        "replaced_by": text(payment.gone_by),
     }
 
 

@@ -71,7 +71,9 @@ class Service:
         document = {
             "ready": ready,
             "store": {"ready": reason is None, "reason": reason},
-            "chains": {one.chain: health_json(one) for one in chains},
+            "chains": {
+                one.chain: health_json(one, self._edge.invoicing.catalogue) for one in chains
+            },
         }
         return Reply(200 if ready else 503, document)
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.core.assets import Asset
+from actors.core.assets import Asset, Catalogue, Chain
 from actors.core.invoice import State
 from actors.core.money import from_double
 from actors.invoicing import LAST_INSTANT_MS
@@ -20,6 +20,10 @@ from tests.helpers.google_messages import google_class
 from tests.helpers.invoices import CREATED_MS, EXPIRES_MS, History, block, included, seen, txid
 
 BTC = Asset("BTC", "btc", "BTC", "Bitcoin", 8)
+
+
+def catalogue(*assets: Asset) -> Catalogue:
+    return Catalogue(chains=[Chain("btc", "Bitcoin", "bitcoin", "BTC", 600, 2)], assets=assets)
 
 
 @given(st.uuids())
@@ -109,7 +113,7 @@ def test_every_state_has_a_status_of_its_own():
 
 def google(invoice, asset=BTC):
     """What an official client reads of the invoice."""
-    wire = convert.wire_invoice(invoice, asset)
+    wire = convert.wire_invoice(invoice, catalogue(asset))
     assert wire is not None
     return google_class("invoice.v1.Invoice").FromString(bytes(wire))
 
@@ -161,8 +165,19 @@ def test_the_farthest_instants_and_numbers_fit():
 
 def test_what_goipay_has_no_number_for_is_not_sent_as_another_coin():
     story = History(asset="HOUSE_TOKEN")
-    assert convert.wire_invoice(story.invoice, replace(BTC, id="HOUSE_TOKEN")) is None
-    assert convert.wire_invoice(History().invoice, None) is None
+    house = replace(BTC, id="HOUSE_TOKEN", contract=b"\x01" * 20)
+    assert convert.wire_invoice(story.invoice, catalogue(BTC, house)) is None
+    assert convert.wire_invoice(story.invoice, catalogue(BTC)) is None
+
+
+def test_a_transaction_is_named_as_its_chain_names_it():
+    story = History(asset="ETH", chain="eth")
+    story.tell(seen("a", 5, at_ms=CREATED_MS, asset="ETH"))
+    chain = Chain("eth", "Ethereum", "evm", "ETH", 12, 12)
+    assets = Catalogue(chains=[chain], assets=[Asset("ETH", "eth", "ETH", "Ether", 18)])
+    wire = convert.wire_invoice(story.invoice, assets)
+    assert wire is not None
+    assert wire.tx_id == f"0x{txid('a').hex()}"
 
 
 @given(st.floats(min_value=0, max_value=2**32), st.integers(0, 18))
@@ -170,7 +185,7 @@ def test_a_required_amount_comes_back_as_the_double_that_was_asked(amount, expon
     wanted_base = from_double(round(amount, exponent), exponent)
     terms = replace(History().invoice.terms, required_base=wanted_base)
     wire = convert.wire_invoice(
-        replace(History().invoice, terms=terms), replace(BTC, exponent=exponent)
+        replace(History().invoice, terms=terms), catalogue(replace(BTC, exponent=exponent))
     )
     assert wire is not None
     assert from_double(wire.required_amount, exponent) == pytest.approx(wanted_base, rel=1e-15)

@@ -10,7 +10,7 @@ from tests.e2e.conftest import check_log_text
 from tests.helpers.anvil import COIN_BASE, AnvilNode
 from tests.helpers.daemon import Daemon
 from tests.helpers.evm_assets import Token, write_assets
-from tests.helpers.evm_market import Market, Sale, bare
+from tests.helpers.evm_market import Market, Sale
 from tests.helpers.goipay_client import GoiPay
 from tests.helpers.process import wait_until
 from tests.helpers.shop import Shop
@@ -129,8 +129,8 @@ def test_each_asset_is_pending_then_seen_then_confirmed(market, tokens, nodes, b
         (payment,) = shown["payments"]
         assert (payment["txid"], payment["asset"]) == (txids[sale.asset], sale.asset)
         assert payment["index"] == (1 if sale.asset in tokens else 0)
-        receipt = sale.node.receipt("0x" + payment["txid"])
-        assert payment["block_hash"] == bare(receipt["blockHash"])
+        receipt = sale.node.receipt(payment["txid"])
+        assert payment["block_hash"] == receipt["blockHash"]
         assert shown["confirmed_base"] == str(sale.amount_base)
         assert sale.kinds() == [
             "invoice.created",
@@ -199,7 +199,7 @@ def test_a_contract_pays_two_invoices_at_once(market, nodes):
     node = nodes["bnb"]
     payer = node.deploy("Payer")
     sales = [market.sell("BNB", COIN_BASE), market.sell("BNB", 2 * COIN_BASE)]
-    txid = bare(node.pay_batch(payer, {sale.address: sale.amount_base for sale in sales}))
+    txid = node.pay_batch(payer, {sale.address: sale.amount_base for sale in sales})
     node.mine()
     for sale in sales:
         sale.heard("CONFIRMED")
@@ -212,11 +212,11 @@ def test_a_replacement_takes_the_place_of_the_first(market, tokens):
     coin, token = market.sell("ETH", COIN_BASE), market.sell("DAI_ERC20", 10**20)
     old = coin.pay()
     coin.heard("PENDING_MEMPOOL")
-    new = bare(coin.node.replace("0x" + old))
+    new = coin.node.replace(old)
     coin.until(lambda one: one["txid"] == new, "the replacement is seen")
     lost = token.pay_token(tokens["DAI_ERC20"])
     token.heard("PENDING_MEMPOOL")
-    token.node.replace("0x" + lost, to=coin.node.accounts[1])
+    token.node.replace(lost, to=coin.node.accounts[1])
     token.heard("PENDING")
     coin.node.mine()
     assert coin.heard("CONFIRMED") == ["PENDING", "PENDING_MEMPOOL", "PENDING_MEMPOOL", "CONFIRMED"]
@@ -235,7 +235,7 @@ def test_a_reorg_moves_one_payment_and_drops_another(market, tokens):
     kept.node.mine()
     before = mined(kept)["payments"][0]["block_hash"]
     mined(lost)
-    kept.node.reorg(1, keep=[("0x" + txid, 0)], length=2)
+    kept.node.reorg(1, keep=[(txid, 0)], length=2)
     after = mined(kept, 2)
     assert after["payments"][0]["block_hash"] != before
     shown = lost.until(lambda one: one["payments"][0]["height"] is None, "it left its block")

@@ -77,11 +77,11 @@ class Sale:
     def pay(self, amount_base: int | None = None) -> str:
         """Pay natively; returns the transaction's hash as REST writes it."""
         wanted = self.amount_base if amount_base is None else amount_base
-        return bare(self.node.pay(self.address, wanted))
+        return self.node.pay(self.address, wanted)
 
     def pay_token(self, token: Token, amount_base: int | None = None) -> str:
         wanted = self.amount_base if amount_base is None else amount_base
-        return bare(self.node.pay_token(token.contract, self.address, wanted))
+        return self.node.pay_token(token.contract, self.address, wanted)
 
     def heard(self, status: str, *, within_s: float = 20.0) -> list[str]:
         """Wait for GoiPay's stream; returns the statuses that it told of this invoice."""
@@ -135,11 +135,6 @@ class Sale:
         return [event["type"] for event in self.events()]
 
 
-def bare(txid: str) -> str:
-    """A node's hash as the API writes it."""
-    return txid.removeprefix("0x")
-
-
 def confirmed_by(txid: str) -> Callable[[Json], bool]:
     """Whether the invoice is CONFIRMED, with that transaction as its newest."""
-    return lambda one: one["status"] == "CONFIRMED" and one["txid"] == bare(txid)
+    return lambda one: one["status"] == "CONFIRMED" and one["txid"] == txid
