@@ -33,7 +33,7 @@ proto: venv-test  ## regenerate the code beside the .proto files
 	$(BIN)/python -m proto.generate
 
 install:  ## into PREFIX (default /usr/local), with the systemd unit
-	PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) PYTHON=$(PYTHON) sh systemd/install.sh
+	@sh systemd/install.sh PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" PYTHON="$(PYTHON)"
 
 clean:  ## remove what was made, also downloaded nodes and the demo's state
 	rm -rf .venv .cache build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -144,3 +144,14 @@ def test_help_lists_the_settings():
     assert done.returncode == 0
     for name in ("PREFIX", "DESTDIR", "PYTHON", "WHEEL", "PIP_ARGS", "never overwritten"):
         assert name in done.stdout
+
+
+def test_make_install_hands_its_folders_over():
+    shown = subprocess.run(
+        ["make", "--dry-run", "install", "PREFIX=/opt/tally", "DESTDIR=/staging"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert 'systemd/install.sh PREFIX="/opt/tally" DESTDIR="/staging" PYTHON="python3"' in shown
