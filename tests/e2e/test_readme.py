@@ -17,8 +17,8 @@ ENDS_WITHIN_S = 60
 
 def program(number: int, daemon: Daemon) -> list[str]:
     """The README's program, aimed at this test's daemon."""
-    text = PROGRAMS[number].replace("3000", str(daemon.grpc_port))
-    return [sys.executable, "-u", "-c", text.replace("8080", str(daemon.http_port))]
+    text = PROGRAMS[number].replace('"127.0.0.1", 3000', f'"127.0.0.1", {daemon.grpc_port}')
+    return [sys.executable, "-u", "-c", text.replace("http://127.0.0.1:8080", daemon.url)]
 
 
 def test_the_readmes_programs_do_what_it_says(tmp_path: Path, btc_node: BitcoinNode) -> None:
