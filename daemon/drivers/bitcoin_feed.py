@@ -14,7 +14,7 @@ blocks took out of the mempool: a watcher that reads blocks first knows them as 
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 
@@ -99,23 +99,16 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
     async def _start(self, nursery: trio.Nursery) -> None:
         self._as_of = trio.current_time()
         if self._topics:
-            nursery.start_soon(self._guard, self._run_push)
+            nursery.start_soon(self._buffer.guard, self._run_push)
             with trio.move_on_after(CONNECT_S) as waited:
                 await self._subscribed.wait()
             if waited.cancelled_caught:
                 self._report_trouble("cannot be reached")
         self._news.tip = await self._rpc.tip_hash()
         self._list_at = trio.current_time() + _SETTLE_S
-        nursery.start_soon(self._guard, self._run_beat)
+        nursery.start_soon(self._buffer.guard, self._run_beat)
         if not self._topics & TIP_TOPICS:
-            nursery.start_soon(self._guard, self._run_long_poll)
-
-    async def _guard(self, run: Callable[[], Awaitable[None]]) -> None:
-        """Run a task whose failure, if it is the world's, ends the iteration, not the nursery."""
-        try:
-            await run()
-        except (TransientError, PersistentError) as error:
-            self._buffer.fail(error)
+            nursery.start_soon(self._buffer.guard, self._run_long_poll)
 
     def statistics(self) -> SignalStatistics:
         return self._buffer.statistics()
@@ -221,7 +214,7 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
                 try:
                     with trio.CancelScope() as self._push_scope:
                         async with trio.open_nursery() as nursery:
-                            nursery.start_soon(self._guard, self._run_messages)
+                            nursery.start_soon(self._buffer.guard, self._run_messages)
                             nursery.start_soon(self._run_monitor, subscription)
                 finally:
                     self._subscription = None

@@ -250,7 +250,3 @@ class BitcoinRpc:
 
 def _is_gone(answer: object) -> bool:
     return isinstance(answer, RpcError) and answer.code == _NOT_FOUND
-
-
-def _header_call(block_hash: bytes) -> Call:
-    return ("getblockheader", (block_hash.hex(), False))

@@ -12,7 +12,7 @@ pending block is looked at instead, where the node shows one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from enum import Enum
 from types import TracebackType
@@ -26,7 +26,6 @@ from actors.ports import (
     Heartbeat,
     Log,
     MempoolStale,
-    PersistentError,
     TipMoved,
     TransientError,
     TxArrived,
@@ -188,20 +187,13 @@ class EvmFeed(AbstractAsyncContextManager[SignalBuffer]):
         self._see_tip(tip.hash)
         self._head_at = trio.current_time()
         if isinstance(self._rpc.client, EndpointPool):
-            nursery.start_soon(self._guard, self._rpc.client.watch)
+            nursery.start_soon(self._buffer.guard, self._rpc.client.watch)
         if heads is not None:
-            nursery.start_soon(self._guard, lambda: self._run_heads(heads))
+            nursery.start_soon(self._buffer.guard, lambda: self._run_heads(heads))
         if pending is not None:
-            nursery.start_soon(self._guard, lambda: self._run_pending(pending))
-            nursery.start_soon(self._guard, self._run_fetch)
-        nursery.start_soon(self._guard, self._run_beat)
-
-    async def _guard(self, run: Callable[[], Awaitable[None]]) -> None:
-        """Run a task whose failure, if it is the world's, ends the iteration, not the nursery."""
-        try:
-            await run()
-        except (TransientError, PersistentError) as error:
-            self._buffer.fail(error)
+            nursery.start_soon(self._buffer.guard, lambda: self._run_pending(pending))
+            nursery.start_soon(self._buffer.guard, self._run_fetch)
+        nursery.start_soon(self._buffer.guard, self._run_beat)
 
     def statistics(self) -> SignalStatistics:
         return self._buffer.statistics()

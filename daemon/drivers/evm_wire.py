@@ -327,13 +327,6 @@ def _moved(log: Json) -> tuple[bytes, int] | None:
 # --- the mempool ----------------------------------------------------------------------------------
 
 
-def txid_of(tx: object) -> bytes:
-    """The hash of a transaction object. Raises WireError."""
-    if not isinstance(tx, dict):
-        raise WireError(f"no transaction: {str(tx)[:40]!r}")
-    return data(tx.get("hash"), HASH_BYTES)
-
-
 def match_pending(tx: Json, index: WatchIndex, assets: Assets) -> ChainTx | None:
     """What a transaction in the mempool promises us; None when it does not concern us.
 

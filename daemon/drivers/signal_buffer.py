@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Self
 
@@ -61,6 +62,13 @@ class SignalBuffer:
         if self._failure is None:
             self._failure = error
             self._news.set()
+
+    async def guard(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a driver's task; its failure, if it is the world's, ends the iteration alone."""
+        try:
+            await run()
+        except (TransientError, PersistentError) as error:
+            self.fail(error)
 
     def __aiter__(self) -> Self:
         return self
