@@ -12,6 +12,7 @@ from api.grpc.limits import Limits
 from api.grpc.tls import TlsSettingsError, server_context
 from proto.goipay.user.v1 import RegisterUserRequest, UserServiceStub
 from tests.helpers.google_messages import google_class
+from tests.helpers.grpc_node import require_grpc_js, run_node
 from tests.helpers.grpc_service import REGISTER
 from tests.helpers.grpc_serving import serving
 
@@ -175,3 +176,28 @@ def test_a_key_with_a_password_does_not_ask_for_it(paper):
 
 def test_old_tls_is_not_spoken(paper):
     assert paper.context().minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+GRPC_JS = """
+const fs = require('fs');
+const [ca, key, cert] = process.argv.slice(3).map(file => fs.readFileSync(file));
+const users = new (load('user/v1/user.proto').user.v1.UserService)(
+  address, grpc.credentials.createSsl(ca, key, cert));
+users.RegisterUser({userId: 'ü'}, (error, reply) => {
+  out.push(error ? [error.code, error.details] : reply.userId);
+  users.close();
+});
+"""
+
+
+@pytest.mark.parametrize("mtls", [False, True])
+async def test_grpc_js_over_tls(paper, mtls):
+    await trio.to_thread.run_sync(require_grpc_js)
+    files = [paper.ca]
+    if mtls:
+        files.append(paper.write("shop.key", paper.shop.private_key_pem))
+        files.append(paper.write("shop.pem", *paper.shop.cert_chain_pems))
+    async with serving(tls=paper.context(mtls=mtls)) as running:
+        address = f"localhost:{running.port}"
+        out = await trio.to_thread.run_sync(run_node, GRPC_JS, address, *map(str, files))
+    assert out == ["ü"]
