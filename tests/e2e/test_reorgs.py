@@ -1,6 +1,9 @@
 """Replacements, double-spends and reorgs on real nodes, told without flicker and without a loss."""
 
-from tests.helpers.shop import block_of
+import pytest
+
+from tests.helpers.bitcoind import coins
+from tests.helpers.shop import Ticket, block_of
 
 AMOUNT = 23_456_789
 LIFE = ["PENDING", "PENDING_MEMPOOL", "CONFIRMED"]
@@ -129,6 +132,44 @@ def test_a_reorg_of_a_settled_invoice_is_silent_when_its_payment_comes_back(shop
         assert ticket.told() == LIFE
         assert "invoice.reversed" not in ticket.kinds()
         ticket.check()
+
+
+@pytest.mark.parametrize("node", ["btc"], indirect=True)  # a minute, for what both do alike
+def test_a_payment_that_a_reorg_drops_is_evicted_until_it_is_sent_again(shops, node):
+    """Dated by the tip's height, it may not be in the block that takes the tip's place."""
+    tickets = sold(shops, confirmations=1)
+    txids = [dated_by_the_tip(ticket) for ticket in tickets]
+    for ticket in tickets:
+        ticket.heard("PENDING_MEMPOOL")
+    raws = [node.rpc("getrawtransaction", txid) for txid in txids]
+    node.reorg(1)
+    assert not {*txids} & {*node.mempool()}
+    for ticket in tickets:
+        evicted = ticket.until(
+            lambda one: [p["state"] for p in one["payments"]] == ["evicted"],
+            "the payment is told as evicted, half a minute after it was missed first",
+            timeout_s=90,
+        )
+        assert evicted["status"] == "PENDING"
+        assert evicted["received_base"] == "0"
+        ticket.check()
+    for raw in raws:
+        node.rpc("sendrawtransaction", raw)
+    node.mine()
+    for ticket in tickets:
+        updates = ticket.heard("CONFIRMED")
+        assert updates[2].status == "PENDING"
+        assert ticket.check()["received_base"] == str(AMOUNT)
+
+
+def dated_by_the_tip(ticket: Ticket) -> str:
+    """Pay as wallets do nine times in ten; the tenth they date further back."""
+    node = ticket.shop.node
+    raw = node.rpc("createrawtransaction", [], {ticket.address: coins(AMOUNT)}, node.height())
+    funded = node.rpc("fundrawtransaction", raw)["hex"]
+    return str(
+        node.rpc("sendrawtransaction", node.rpc("signrawtransactionwithwallet", funded)["hex"])
+    )
 
 
 def test_a_settled_invoice_that_is_double_spent_raises_an_alarm(shops, node):

@@ -247,7 +247,9 @@ class BitcoinNode:
         """Displace the last ``depth`` blocks by a longer fork of empty blocks.
 
         ``length`` is the fork's, by default ``depth + 1``. Transactions of the displaced blocks are
-        in the mempool afterwards. Returns the displaced hashes and the new ones, both ascending.
+        in the mempool afterwards, but those go from it that a wallet has dated by a height that is
+        gone (``nLockTime``, against fee sniping). Returns the displaced hashes and the new ones,
+        both ascending.
         """
         height = self.height()
         old = [str(self.rpc("getblockhash", h)) for h in range(height - depth + 1, height + 1)]

@@ -122,6 +122,22 @@ def test_a_reorg_returns_transactions_to_the_mempool(node: BitcoinNode) -> None:
     node.mine()
 
 
+@families
+def test_a_reorg_drops_what_is_dated_by_the_displaced_tip(family: Family) -> None:
+    """It may not be in the next block, so it leaves the mempool; its wallet still counts 0."""
+    with spare_node(family) as node:
+        node.fund()
+        raw = node.rpc("createrawtransaction", [], {node.new_address(): 0.01}, node.height())
+        funded = node.rpc("fundrawtransaction", raw)["hex"]
+        signed = node.rpc("signrawtransactionwithwallet", funded)["hex"]
+        txid = node.rpc("sendrawtransaction", signed)
+        node.reorg(1)
+        node.mine()
+        assert txid not in node.mempool()
+        assert node.rpc("gettransaction", txid)["confirmations"] == 0
+        assert node.rpc("sendrawtransaction", signed) == txid
+
+
 # --- state of the node ---
 
 
