@@ -128,6 +128,9 @@ class MempoolSnapshot:
     """Every transaction in it (fast `in`)."""
     txs: tuple[ChainTx, ...]
     """Those that concern us, parents before children where the node orders them."""
+    contested: Collection[bytes] = frozenset()
+    """Transactions of which the node says that it saw a rival for their inputs; they are in
+    `txids`, not in `txs` (fast `in`)."""
 
 
 class ChainSource(Protocol):

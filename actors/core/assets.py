@@ -35,6 +35,9 @@ class Chain:
     networks: tuple[str, ...] = ()
     """Networks by the name that its nodes give (EVM: the chain id), the usual one first; empty:
     whatever the node says."""
+    unlock_blocks: int = 0
+    """Blocks that must pass before the payee may spend what he got: what is in block `h` can be
+    spent in block `h + unlock_blocks` (Monero 10). Not a condition of settling."""
 
     def hash_text(self, value: bytes) -> str:
         """A transaction's or block's hash as people on this chain write it."""

@@ -32,6 +32,24 @@ class Output:
     destination: bytes
     amount_base: int
     asset: str
+    one_time_key: bytes | None = None
+    """Two outputs with the same one can be spent only once (Monero's burning bug); None where a
+    chain has no such thing."""
+    unlock_height: int | None = None
+    """The lowest tip at which the chain lets the payee move it; None: no such lock."""
+    unlock_ms: int | None = None
+    """The Unix millisecond from which the chain lets the payee move it; None: no such lock."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedOutput:
+    """An output to a watched destination whose amount is not proved: an alarm, never money."""
+
+    outpoint: OutPoint
+    destination: bytes
+    asset: str
+    reason: str
+    """Why, for people: `its commitment does not match the amount it claims`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +65,8 @@ class ChainTx:
     first_seen_s: int | None = None
     """Unix time at which the node took it into its mempool, where the node says so: after our own
     downtime it tells a timely payment from a late one."""
+    refused: tuple[RefusedOutput, ...] = ()
+    """Outputs to watched destinations that are no payments, and somebody has to know."""
 
 
 class Removal(Enum):
@@ -61,6 +81,9 @@ class Removal(Enum):
     FAILED = "failed"
     """It is in a block, but what it was expected to pay did not come: it was reverted, or the token
     moved another amount by another log."""
+    CONTESTED = "contested"
+    """It is in the mempool, but the node saw another transaction that spends one of its inputs:
+    which of them a block will have, nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

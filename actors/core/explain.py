@@ -6,7 +6,7 @@ nothing_received, underpaid, overpaid        what came, against what was asked f
 waiting_confirmations, waiting_finality,
 unconfirmed                                  money on its way
 disconnected, replaced, double_spent,
-evicted, failed                              money that went away, and how
+evicted, failed, contested                   money that went away, and how
 late_payment, wrong_asset                    money that is recorded, not credited
 deadline_protected, deadline_held, expired   what the deadline did
 settled, reversed                            the end, and the alarm after it
@@ -288,6 +288,10 @@ class _Explanation:
             Removal.DOUBLE_SPENT: f"is void: its coins were spent in a block by another{by}",
             Removal.EVICTED: (
                 "was dropped by the node's mempool (fee too low, or too old); it may come back"
+            ),
+            Removal.CONTESTED: (
+                "is disputed: the node saw another transaction that spends the same coins. It"
+                " counts again once it is in a block"
             ),
             Removal.FAILED: "failed: its transaction is in a block, but did not move this money",
         }[gone]

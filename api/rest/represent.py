@@ -9,6 +9,7 @@ import orjson
 
 from actors.chain_supervisor import ChainHealth
 from actors.core.assets import Asset, Catalogue
+from actors.core.chain_events import Removal
 from actors.core.codec import event_to_json
 from actors.core.invoice import Invoice, Payment, State
 from actors.core.money import format_decimal
@@ -17,7 +18,7 @@ from api.convert import STATUS_WORD, format_instant
 
 Json = dict[str, Any]
 
-PAYMENT_STATES = ("mempool", "included", "replaced", "double_spent", "evicted", "failed")
+PAYMENT_STATES = ("mempool", "included", *(removal.value for removal in Removal))
 
 
 def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | None) -> Json:
