@@ -25,9 +25,10 @@ from actors.ports import Heartbeat, Log, PersistentError, TransientError
 from daemon.drivers.bitcoin_mempool import MempoolReader
 from daemon.drivers.bitcoin_news import LEFT_HOLD_S, News
 from daemon.drivers.bitcoin_rpc import BitcoinRpc
-from daemon.drivers.bitcoin_zmq import BadAddressError, BadMessageError, Subscription
+from daemon.drivers.bitcoin_zmq import Subscription
 from daemon.drivers.jsonrpc import RpcError
 from daemon.drivers.signal_buffer import SignalBuffer, SignalStatistics
+from daemon.drivers.zmq_subscription import BadAddressError, BadMessageError
 
 BEAT_S = 1.0
 CONNECT_S = 3.0

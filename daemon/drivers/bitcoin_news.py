@@ -14,8 +14,9 @@ from actors.core.watch_index import WatchIndex
 from actors.ports import MempoolStale, TipMoved, TxArrived, TxLeft
 from daemon.drivers.bitcoin_mempool import MempoolReader
 from daemon.drivers.bitcoin_rpc import HASH_BYTES
-from daemon.drivers.bitcoin_zmq import BadMessageError, Published
+from daemon.drivers.bitcoin_zmq import Published
 from daemon.drivers.signal_buffer import SignalBuffer
+from daemon.drivers.zmq_subscription import BadMessageError
 
 SILENCE_S = 5.0
 """How long an announcement may come after its fact before the push channel is given up."""
