@@ -27,6 +27,7 @@ from actors.core.outcomes import (
     UserExists,
 )
 from actors.ports import (
+    Account,
     AddressDeriver,
     InvoiceQuery,
     InvoiceRow,
@@ -90,9 +91,10 @@ class Invoicing:
         return await self._store.has_user(user_id)
 
     async def set_keys(self, user_id: UUID, keys: Sequence[tuple[str, str]]) -> KeysRefusal | None:
-        """Give the user's public keys as (chain id, text), all or nothing, checked in that order.
+        """Give the user's watch-only keys as (chain id, text), all or nothing, in that order.
 
-        A key for a chain of the catalogue that is not enabled is kept for the day it is.
+        A key for a chain of the catalogue that is not enabled is kept for the day it is. Raises
+        PersistentError when a view key cannot be sealed; then none of them is stored.
         """
         if not await self._store.has_user(user_id):
             return NoSuchUser(user_id)
@@ -106,6 +108,10 @@ class Invoicing:
                 return key
             checked.append(key)
         return await self._store.set_keys(user_id, checked, at_ms=self._clock.now_ms())
+
+    async def account(self, user_id: UUID, chain_id: str) -> Account | None:
+        """The user's current key for the chain."""
+        return await self._store.account(user_id, chain_id)
 
     async def create_invoice(self, wanted: NewInvoice) -> Invoice | InvoiceRefusal:
         """Give out a fresh address; the invoice is durable and watched when this returns."""
@@ -125,7 +131,7 @@ class Invoicing:
         major, minor = await self._store.allocate_index(account.id)
         try:
             derived = self._deriver.derive(
-                supervisor.chain, key=account.key, network=network, major=major, minor=minor
+                supervisor.chain, account, network=network, major=major, minor=minor
             )
         except PersistentError as error:
             return AssetDisabled(asset.id, str(error))

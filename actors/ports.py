@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 from uuid import UUID
@@ -206,6 +206,8 @@ class PublicKey:
     """One text per key, whatever version bytes it was given in; what uniqueness is judged by."""
     description: str
     """For people, without the key: `xpub at depth 4, fingerprint 1a2b3c4d`."""
+    secret: bytes | None = field(default=None, repr=False)
+    """What of the key must not be read by others (a Monero view key), sealed for the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +219,21 @@ class Derived:
 
 class AddressDeriver(Protocol):
     def parse_key(self, chain: Chain, text: str) -> PublicKey | KeyRefused:
-        """Check a key that a person gave. Private keys are refused; the text is never logged."""
+        """Check a key that a person gave. The text is never logged.
+
+        Keys that can spend are refused. Raises PersistentError when a part of it has to be sealed
+        and that cannot be done.
+        """
         ...
 
-    def derive(self, chain: Chain, *, key: str, network: str, major: int, minor: int) -> Derived:
-        """The address at major/minor below the canonical `key`, for the node's network."""
+    def derive(
+        self, chain: Chain, account: Account, *, network: str, major: int, minor: int
+    ) -> Derived:
+        """The address at major/minor of the account, for the node's network.
+
+        What the driver needs to see payments to it is there before this returns. Raises
+        PersistentError when the account's secret is missing or cannot be opened.
+        """
         ...
 
 
@@ -286,6 +298,8 @@ class Account:
     chain: str
     key: str
     """PublicKey.canonical."""
+    secret: bytes | None = field(default=None, repr=False)
+    """PublicKey.secret, sealed."""
 
 
 class Order(Enum):
@@ -372,12 +386,17 @@ class Directory(Protocol):
     ) -> NoSuchUser | KeyInUse | None:
         """Make each key its chain's current one, all or nothing.
 
-        The same key again is a no-op: its index sequence goes on. A new key starts its own.
+        The same key again is a no-op: its index sequence goes on. A new key starts its own. A
+        `secret` that comes with it takes the place of the stored one.
         """
         ...
 
     async def account(self, user_id: UUID, chain: str) -> Account | None:
         """The current account of the user for the chain."""
+        ...
+
+    async def accounts(self, chain: str, *, used: bool) -> tuple[Account, ...]:
+        """Every account of the chain, current or not, by id; `used`: that has given out indices."""
         ...
 
     async def allocate_index(self, account_id: int) -> tuple[int, int]:

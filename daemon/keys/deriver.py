@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from actors.core.assets import Chain
 from actors.core.outcomes import KeyRefused
-from actors.ports import Derived, PublicKey
+from actors.ports import Account, Derived, PublicKey
 from daemon.keys import diagnosis, extended
 from daemon.keys.forms import AddressForm, form_for
 from daemon.keys.node import ChainNode
@@ -54,13 +54,15 @@ class Deriver:
             return KeyRefused(chain=chain.id, field=KEY_FIELD, reason=key)
         return PublicKey(chain=chain.id, canonical=key.canonical, description=key.description)
 
-    def derive(self, chain: Chain, *, key: str, network: str, major: int, minor: int) -> Derived:
+    def derive(
+        self, chain: Chain, account: Account, *, network: str, major: int, minor: int
+    ) -> Derived:
         """The address at <key>/major/minor (see `AddressDeriver`).
 
-        `key` is a PublicKey.canonical; major and minor are 0..2**31-1. Raises PersistentError when
-        no address form is known for `network`, ValueError for other arguments that break this.
+        Major and minor are 0..2**31-1. Raises PersistentError when no address form is known for
+        `network`, ValueError for other arguments that break this.
         """
-        child = self._node(key, major).child_key(minor)
+        child = self._node(account.key, major).child_key(minor)
         return _form(chain).derive(child, network)
 
     def statistics(self) -> DeriverStatistics:

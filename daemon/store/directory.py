@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Select, and_, func, insert, not_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_upsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_upsert
 
@@ -67,7 +67,10 @@ def _make_current(
         .values(current=False)
     )
     if account_id is not None:
-        connection.execute(update(accounts).where(accounts.c.id == account_id).values(current=True))
+        values = (
+            {"current": True} if key.secret is None else {"current": True, "secret": key.secret}
+        )
+        connection.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
         return
     major, minor = FIRST_INDEX
     connection.execute(
@@ -79,17 +82,33 @@ def _make_current(
             created_at_ms=at_ms,
             next_major=major,
             next_minor=minor,
+            secret=key.secret,
         )
     )
 
 
 def account(connection: Connection, user_id: UUID, chain: str) -> Account | None:
     found = connection.execute(
-        select(accounts.c.id, accounts.c.key).where(
+        _accounts().where(
             accounts.c.user_id == user_id, accounts.c.chain == chain, accounts.c.current
         )
     ).one_or_none()
-    return None if found is None else Account(found.id, user_id, chain, found.key)
+    return None if found is None else Account(*found)
+
+
+def all_accounts(connection: Connection, chain: str, *, used: bool) -> tuple[Account, ...]:
+    query = _accounts().where(accounts.c.chain == chain).order_by(accounts.c.id)
+    if used:
+        major, minor = FIRST_INDEX
+        fresh = and_(accounts.c.next_major == major, accounts.c.next_minor == minor)
+        query = query.where(not_(fresh))
+    return tuple(Account(*found) for found in connection.execute(query))
+
+
+def _accounts() -> Select[int, UUID, str, str, bytes | None]:
+    return select(
+        accounts.c.id, accounts.c.user_id, accounts.c.chain, accounts.c.key, accounts.c.secret
+    )
 
 
 def allocate(connection: Connection, account_id: int, count: int) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ or not at all.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import trio
@@ -169,15 +170,26 @@ class MemoryStore:
         for key in keys:
             account = self._accounts.get((key.chain, key.canonical))
             if account is None:
-                account = Account(len(self._accounts) + 1, user_id, key.chain, key.canonical)
-                self._accounts[key.chain, key.canonical] = account
+                account_id = len(self._accounts) + 1
+                account = Account(account_id, user_id, key.chain, key.canonical, key.secret)
                 self._next[account.id] = FIRST_INDEX
+            elif key.secret is not None:
+                account = replace(account, secret=key.secret)
+            self._accounts[key.chain, key.canonical] = account
             self._current[user_id, key.chain] = account
         return None
 
     async def account(self, user_id: UUID, chain: str) -> Account | None:
         await trio.lowlevel.checkpoint()
         return self._current.get((user_id, chain))
+
+    async def accounts(self, chain: str, *, used: bool) -> tuple[Account, ...]:
+        await trio.lowlevel.checkpoint()
+        return tuple(
+            account
+            for account in self._accounts.values()
+            if account.chain == chain and not (used and self._next[account.id] == FIRST_INDEX)
+        )
 
     async def allocate_index(self, account_id: int) -> tuple[int, int]:
         await trio.lowlevel.checkpoint()

@@ -88,6 +88,8 @@ accounts = Table(
     Column("created_at_ms", BigInteger, nullable=False),
     Column("next_major", BigInteger, nullable=False),
     Column("next_minor", BigInteger, nullable=False),
+    # Sealed (daemon.keys.vault); the key to it is not in the database.
+    Column("secret", LargeBinary, nullable=True),
     UniqueConstraint("chain", "key"),
 )
 Index(

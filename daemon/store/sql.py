@@ -101,6 +101,9 @@ class SqlStore:
     async def account(self, user_id: UUID, chain: str) -> Account | None:
         return await self._read(partial(directory.account, user_id=user_id, chain=chain))
 
+    async def accounts(self, chain: str, *, used: bool) -> tuple[Account, ...]:
+        return await self._read(partial(directory.all_accounts, chain=chain, used=used))
+
     async def allocate_index(self, account_id: int) -> tuple[int, int]:
         return cast("tuple[int, int]", await self._writing.submit(Allocate(account_id)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -97,6 +98,43 @@ async def test_a_key_belongs_to_one_user_for_ever(store: Store) -> None:
     assert await current_key(store, BOB) is None, "all or nothing"
     assert await store.set_keys(BOB, [key("a", "ltc")], at_ms=2) is None
     assert await current_key(store, BOB, "ltc") == "canonical a"
+
+
+async def test_secrets_are_kept_with_the_key_and_renewed_when_it_comes_again(store: Store) -> None:
+    await store.add_user(ALICE, at_ms=1)
+    await store.set_keys(ALICE, [replace(key("a", "xmr"), secret=b"\0sealed")], at_ms=1)
+    account = await store.account(ALICE, "xmr")
+    assert account is not None
+    assert account.secret == b"\0sealed"
+    assert "sealed" not in repr(account)
+    await store.set_keys(ALICE, [key("a", "xmr")], at_ms=2)
+    assert await store.account(ALICE, "xmr") == account, "what comes without takes nothing away"
+    await store.set_keys(ALICE, [replace(key("a", "xmr"), secret=b"again")], at_ms=3)
+    assert await store.account(ALICE, "xmr") == replace(account, secret=b"again")
+    await store.set_keys(ALICE, [key("a")], at_ms=1)
+    plain = await store.account(ALICE, "btc")
+    assert plain is not None
+    assert plain.secret is None
+
+
+async def test_accounts_of_a_chain_all_or_those_with_addresses(store: Store) -> None:
+    await store.add_user(ALICE, at_ms=1)
+    await store.add_user(BOB, at_ms=1)
+    assert await store.accounts("btc", used=False) == ()
+    for name in ("old", "new", "newest"):
+        await store.set_keys(ALICE, [key(name)], at_ms=1)
+    await store.set_keys(BOB, [key("b"), key("b", "ltc")], at_ms=1)
+    found = await store.accounts("btc", used=False)
+    assert [(one.user_id, one.key) for one in found] == [
+        (ALICE, "canonical old"),
+        (ALICE, "canonical new"),
+        (ALICE, "canonical newest"),
+        (BOB, "canonical b"),
+    ]
+    assert await store.accounts("btc", used=True) == ()
+    for account in (found[3], found[0]):
+        await store.allocate_index(account.id)
+    assert await store.accounts("btc", used=True) == (found[0], found[3])
 
 
 async def test_no_index_is_given_twice_also_over_restarts(open_again: Opener) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, create_engine, inspect, text
 
-from actors.ports import PersistentError
+from actors.ports import Account, PersistentError
 from daemon.store import SqlStore, migrate, open_store, read_store
 from daemon.store.errors import parse_url
 from daemon.store.schema import metadata
@@ -49,6 +50,33 @@ def test_up_down_and_up_again(sql_url: str) -> None:
     assert migrate.current(sql_url) is None
     assert migrate.upgrade(sql_url) == migrate.head()
     assert on(sql_url, difference) == []
+
+
+async def test_keys_of_the_first_schema_live_on_and_go_back(sql_url: str) -> None:
+    migrate.upgrade(sql_url, "0001")
+    run(
+        sql_url,
+        "INSERT INTO users (id, created_at_ms) VALUES "
+        + ("(x'0000000000000000000000000000000A', 1)" if "sqlite" in sql_url else
+           "('00000000-0000-0000-0000-00000000000a', 1)"),
+    )  # fmt: skip
+    run(
+        sql_url,
+        "INSERT INTO accounts"
+        " (id, user_id, chain, key, current, created_at_ms, next_major, next_minor)"
+        " SELECT 7, id, 'btc', 'canonical', true, 1, 0, 5 FROM users",
+    )
+    async with open_store(sql_url, on_commit=ignore) as store:
+        (account,) = await store.accounts("btc", used=True)
+        assert account == Account(7, UUID(int=10), "btc", "canonical", None)
+        assert await store.allocate_index(7) == (0, 5)
+    run(sql_url, "UPDATE accounts SET secret = NULL")
+    migrate.downgrade(sql_url, "0001")
+    columns = on(sql_url, lambda connection: inspect(connection).get_columns("accounts"))
+    assert "secret" not in {column["name"] for column in columns}
+    migrate.upgrade(sql_url)
+    async with open_store(sql_url, on_commit=ignore) as store:
+        assert await store.accounts("btc", used=True) == (account,)
 
 
 async def test_opening_creates_the_tables_and_keeps_the_data(sql_url: str) -> None:

@@ -1,12 +1,14 @@
 """Addresses: published vectors, an independent implementation, and bip-utils' own slow way."""
 
+from uuid import UUID
+
 import pytest
 from bip_utils import Bip32KeyNetVersions, Bip32Slip10Secp256k1, EthAddrEncoder, P2WPKHAddrEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from actors.core.outcomes import KeyRefused
-from actors.ports import PersistentError, PublicKey
+from actors.ports import Account, PersistentError, PublicKey
 from daemon.keys import Deriver, extended
 from daemon.keys.forms import form_for
 from daemon.keys.versions import PUBLIC, VERSIONS, XPUB
@@ -33,9 +35,15 @@ def parsed(chain, text):
     return key
 
 
+def account_of(key):
+    return Account(1, UUID(int=1), "btc", key)
+
+
 def address(chain, text, *, network, major=0, minor=1):
     key = parsed(chain, text).canonical
-    return Deriver().derive(chain, key=key, network=network, major=major, minor=minor).address
+    return (
+        Deriver().derive(chain, account_of(key), network=network, major=major, minor=minor).address
+    )
 
 
 def serialised(*, version=XPUB, depth=3, parent=b"\1\2\3\4", number=2**31, chain_code, point):
@@ -149,10 +157,10 @@ def test_equals_an_implementation_by_hand(secret, chain_code, major, minor):
     deriver = Deriver()
     for (chain, network), hrp in HRPS.items():
         key = parsed(chain, text).canonical
-        found = deriver.derive(chain, key=key, network=network, major=major, minor=minor)
+        found = deriver.derive(chain, account_of(key), network=network, major=major, minor=minor)
         assert found.address == reference.p2wpkh_address(hrp, key_hash)
         assert found.destination == b"\x00\x14" + key_hash
-    found = deriver.derive(ETH, key=key, network="1", major=major, minor=minor)
+    found = deriver.derive(ETH, account_of(key), network="1", major=major, minor=minor)
     assert found.address == reference.evm_address(point)
     assert found.destination.hex() == found.address[2:].lower()
 
@@ -243,23 +251,23 @@ def test_white_space_around_a_key_is_ignored():
 def test_indices_are_unhardened(index):
     deriver, key = Deriver(), parsed(BTC, samples.ZPUB).canonical
     with pytest.raises(ValueError, match=r"outside 0\.\.2147483647"):
-        deriver.derive(BTC, key=key, network="main", major=0, minor=index)
+        deriver.derive(BTC, account_of(key), network="main", major=0, minor=index)
     with pytest.raises(ValueError, match=r"outside 0\.\.2147483647"):
-        deriver.derive(BTC, key=key, network="main", major=index, minor=0)
+        deriver.derive(BTC, account_of(key), network="main", major=index, minor=0)
     last = {"major": 2**31 - 1, "minor": 2**31 - 1}
-    assert deriver.derive(BTC, key=key, network="main", **last).address.startswith("bc1q")
+    assert deriver.derive(BTC, account_of(key), network="main", **last).address.startswith("bc1q")
 
 
 def test_an_unknown_network_says_which_are_known():
     key = parsed(LTC, samples.ZPUB).canonical
     with pytest.raises(PersistentError, match=r"'signet'.*main, test, regtest.*coin\.ltc\.daemon"):
-        Deriver().derive(LTC, key=key, network="signet", major=0, minor=1)
+        Deriver().derive(LTC, account_of(key), network="signet", major=0, minor=1)
 
 
 def test_a_damaged_stored_key_is_not_in_the_error():
     damaged = parsed(BTC, samples.ZPUB).canonical[:-1]
     with pytest.raises(ValueError, match="the store is damaged") as caught:
-        Deriver().derive(BTC, key=damaged, network="main", major=0, minor=1)
+        Deriver().derive(BTC, account_of(damaged), network="main", major=0, minor=1)
     assert damaged not in str(caught.value)
 
 
@@ -274,7 +282,7 @@ def test_the_cache_is_bounded_and_keeps_what_is_used():
     deriver, key = Deriver(capacity=2), parsed(BTC, samples.ZPUB).canonical
 
     def derive(major):
-        return deriver.derive(BTC, key=key, network="main", major=major, minor=5)
+        return deriver.derive(BTC, account_of(key), network="main", major=major, minor=5)
 
     first = derive(0)
     derive(1)

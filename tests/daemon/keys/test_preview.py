@@ -2,10 +2,12 @@
 
 import json
 import math
+from uuid import UUID
 
 import pytest
 
 from actors.core.outcomes import KeyRefused
+from actors.ports import Account
 from daemon.keys import Deriver
 from daemon.keys.advice import gap_limit
 from daemon.keys.preview import MAX_ADDRESSES, Preview, preview
@@ -51,12 +53,13 @@ def test_a_good_key_has_no_warning():
 def test_addresses_are_those_of_the_deriver():
     deriver = Deriver()
     key = deriver.parse_key(BTC, ZPUB)
+    account = Account(1, UUID(int=1), "btc", key.canonical)
     for form in shown("BTC", ZPUB, count=7).forms:
         for network in form.networks:
             for minor, (path, address) in enumerate(form.addresses, start=1):
                 at = {"network": network, "major": 0, "minor": minor}
                 assert path == f"0/{minor}"
-                assert deriver.derive(BTC, key=key.canonical, **at).address == address
+                assert deriver.derive(BTC, account, **at).address == address
 
 
 def test_without_a_network_every_form_is_shown_once():
