@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers.anvil import AnvilNode
 from tests.helpers.bitcoind import BitcoinNode, Family
+from tests.helpers.monero_wallet import MoneroWallet
+from tests.helpers.monerod import MoneroNode
 from tests.helpers.postgres import PostgresServer
 from tests.nodes.install import find, how_to_install
 
@@ -57,6 +59,26 @@ def eth_node() -> Iterator[AnvilNode]:
 def bnb_node() -> Iterator[AnvilNode]:
     """The same with BNB Smart Chain's chain id."""
     yield from _evm_node(56)
+
+
+@pytest.fixture(scope="session")
+def xmr_node() -> Iterator[MoneroNode]:
+    """A Monero node with ZMQ and a second, restricted port (``url``), without login.
+
+    Shared: leave it running, its pool empty and its chain its longest.
+    """
+    if find("xmr") is None:
+        pytest.skip(how_to_install("xmr"))
+    with MoneroNode(restricted=True) as node:
+        yield node
+
+
+@pytest.fixture(scope="session")
+def xmr_wallet(xmr_node: MoneroNode) -> Iterator[MoneroWallet]:
+    """A funded wallet on that node. Shared: leave its first wallet open."""
+    with MoneroWallet(xmr_node) as wallet:
+        wallet.fund()
+        yield wallet
 
 
 @pytest.fixture(scope="session")
