@@ -4,10 +4,66 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Generic, Protocol, TypeVar
 
 import trio
 
-from daemon.drivers.rpc_client import RpcClient
+from actors.ports import TransientError
+from daemon.drivers.rpc_client import RpcStatistics
+
+
+class DistrustError(TransientError):
+    """What this endpoint answered can not be true: it is left at once, another one may be right."""
+
+
+class Node(Protocol):
+    """What a pool needs of one node's client, whatever it is asked."""
+
+    @property
+    def where(self) -> str:
+        """The node, for people: the setting that names it and its address, without keys."""
+        ...
+
+    @property
+    def setting(self) -> str:
+        """The chain's: `coin.eth`."""
+        ...
+
+    @property
+    def can_subscribe(self) -> bool: ...
+
+    async def aclose(self) -> None: ...
+
+    def statistics(self) -> RpcStatistics: ...
+
+
+NodeT = TypeVar("NodeT", bound=Node)
+_NodeT_contra = TypeVar("_NodeT_contra", bound=Node, contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a node says of itself."""
+
+    head: int
+    """The height of its tip."""
+    alien: str | None = None
+    """Why it is none of our chain's, for people; None when it is."""
+
+
+class Probe(Protocol[_NodeT_contra]):
+    """How a family of chains tells its nodes apart. Raises TransientError and PersistentError."""
+
+    @property
+    def wanted(self) -> str:
+        """What belongs in the setting, for people: `nodes of chain 1`."""
+        ...
+
+    async def look(self, client: _NodeT_contra) -> Sight: ...
+
+    async def hash_at(self, client: _NodeT_contra, height: int) -> str | None:
+        """The active chain's block hash; None when the node can not tell: it has no vote then."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +113,8 @@ class EndpointHealth:
 
 
 @dataclass(eq=False, slots=True)
-class Endpoint:
-    client: RpcClient
+class Endpoint(Generic[NodeT]):
+    client: NodeT
     place: int
     """Position in the configuration: lower is preferred."""
     is_admitted: bool = False
@@ -66,6 +122,8 @@ class Endpoint:
     """Why it is LEFT; None when it is not."""
     reason: str | None = None
     failures: int = 0
+    failing: set[str] = field(default_factory=set)
+    """Kinds of requests that failed last time."""
     failed_at: float = 0.0
     absences: int = 0
     back_at: float = 0.0
@@ -84,6 +142,12 @@ class Endpoint:
         if self.cause is not None or self.healthy_since is None:
             self.healthy_since = trio.current_time()
         self.cause = self.reason = None
+
+    def succeeded(self, kind: str) -> None:
+        """A request of this kind was answered; failures of other kinds stand."""
+        self.failing.discard(kind)
+        if not self.failing:
+            self.failures = 0
 
     def was_trusted(self, trust_s: float) -> bool:
         """Whether it has been in order for `trust_s`, up to now."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import NoReturn
 from urllib.parse import unquote, urlsplit
@@ -63,6 +63,16 @@ class Answer:
     status: int
     body: bytes
     retry_after: str | None
+    challenges: tuple[str, ...] = ()
+    """WWW-Authenticate headers, as they came."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    body: bytes
+    authorization: str | None = field(repr=False)
+    target: str
+    content_type: str
 
 
 def parse_url(
@@ -104,16 +114,26 @@ class HttpConnection:
         self._tcp: trio.SocketStream | None = None
         self._stream: trio.abc.Stream | None = None
         self._http = h11.Connection(h11.CLIENT)
-        self._request: tuple[bytes, str | None] = (b"", None)
+        self._request = _Request(b"", None, address.target, "")
         self._is_waiting = False
         self._is_fresh = True
         self.bytes_received = 0
 
-    async def send(self, body: bytes, *, authorization: str | None) -> None:
-        """Send one POST request; what an earlier, never received one was answered is dropped."""
+    async def send(
+        self,
+        body: bytes,
+        *,
+        authorization: str | None,
+        target: str | None = None,
+        content_type: str = "application/json",
+    ) -> None:
+        """Send one POST request; what an earlier, never received one was answered is dropped.
+
+        `target` is the path and query, if it is another one than the address has.
+        """
         if self._is_waiting:
             self.close()
-        self._request = (body, authorization)
+        self._request = _Request(body, authorization, target or self._address.target, content_type)
         self._is_waiting = True
         if self._stream is not None:
             self._is_fresh = False
@@ -154,16 +174,16 @@ class HttpConnection:
         return self._stream is not None
 
     def _frame(self) -> bytes:
-        body, authorization = self._request
+        asked = self._request
         headers = [
             ("Host", self._address.host_header),
-            ("Content-Type", "application/json"),
-            ("Content-Length", str(len(body))),
+            ("Content-Type", asked.content_type),
+            ("Content-Length", str(len(asked.body))),
         ]
-        if authorization is not None:
-            headers.append(("Authorization", authorization))
-        request = h11.Request(method="POST", target=self._address.target, headers=headers)
-        parts = (request, h11.Data(data=body), h11.EndOfMessage())
+        if asked.authorization is not None:
+            headers.append(("Authorization", asked.authorization))
+        request = h11.Request(method="POST", target=asked.target, headers=headers)
+        parts = (request, h11.Data(data=asked.body), h11.EndOfMessage())
         return b"".join(self._http.send(part) or b"" for part in parts)
 
     async def _send_fresh(self) -> None:
@@ -246,6 +266,11 @@ class HttpConnection:
                     status=head.status_code,
                     body=bytes(body),
                     retry_after=retry_after.decode("latin-1")[:40] if retry_after else None,
+                    challenges=tuple(
+                        value.decode("latin-1")
+                        for name, value in head.headers
+                        if name == b"www-authenticate"
+                    ),
                 )
 
     def _refuse(self, size: int) -> NoReturn:
