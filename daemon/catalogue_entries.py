@@ -10,7 +10,16 @@ from typing import Any
 from actors.core.assets import MAX_EXPONENT, Asset, Chain
 from daemon.keys.evm import parse_address
 
-CHAIN = ("id", "name", "family", "coin", "block_time_s", "confirmations", "networks")
+CHAIN = (
+    "id",
+    "name",
+    "family",
+    "coin",
+    "block_time_s",
+    "confirmations",
+    "networks",
+    "unlock_blocks",
+)
 ASSET = ("id", "chain", "symbol", "name", "exponent", "contract", "network")
 FAMILIES = ("bitcoin", "evm", "monero", "ton")
 _CONTRACTS: Mapping[str, Callable[[str], bytes]] = {"evm": parse_address}
@@ -18,6 +27,7 @@ _CONTRACTS: Mapping[str, Callable[[str], bytes]] = {"evm": parse_address}
 _CHAIN_ID = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _ASSET_ID = re.compile(r"[A-Z0-9][A-Z0-9_]{0,31}")
 _MAX_CONFIRMATIONS = 2**32 - 1
+_MAX_UNLOCK_BLOCKS = 100_000
 MAX_CHAIN_ID = 2**63 - 1
 _CHAIN_ID_TEXT = re.compile(r"[1-9][0-9]{0,18}")
 _MAX_TEXT_CHARS = 64
@@ -156,6 +166,9 @@ def read_chain(entry: Entry) -> Chain | None:
     block_time_s = entry.seconds("block_time_s")
     confirmations = entry.whole("confirmations", 0, _MAX_CONFIRMATIONS)
     networks = entry.networks(family)
+    unlock_blocks: int | None = 0
+    if entry.has("unlock_blocks"):
+        unlock_blocks = entry.whole("unlock_blocks", 0, _MAX_UNLOCK_BLOCKS)
     if (
         chain_id is None
         or name is None
@@ -164,9 +177,10 @@ def read_chain(entry: Entry) -> Chain | None:
         or block_time_s is None
         or confirmations is None
         or networks is None
+        or unlock_blocks is None
     ):
         return None
-    return Chain(chain_id, name, family, coin, block_time_s, confirmations, networks)
+    return Chain(chain_id, name, family, coin, block_time_s, confirmations, networks, unlock_blocks)
 
 
 def read_asset(

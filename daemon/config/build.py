@@ -20,12 +20,14 @@ from daemon.config.schema import (
     HttpConfig,
     LogConfig,
     LogFormat,
+    MoneroConfig,
     NodeUrl,
     Resolved,
     Secret,
     ServerConfig,
     TlsConfig,
     TlsMode,
+    VaultConfig,
     ZmqConfig,
 )
 from daemon.config.settings import DRIVERS, LOGIN_FAMILIES, ZMQ_TOPICS, SettingTable
@@ -56,6 +58,7 @@ def build(
         coins=coins,
         log=builder.log(),
         assets=AssetsConfig(file=builder.optional("assets.file", Path)),
+        vault=builder.vault(state_dir),
         catalogue=assets.catalogue(builder.networks()),
         state_dir=state_dir,
         file=file,
@@ -108,6 +111,7 @@ class _Builder:
             host=name,
             port=self.value("server.port", int),
             reflection=reflection or (mode == "dev" and not self._given("server.reflection")),
+            reveal_view_keys=self._reveals_view_keys(),
             tls=tls,
             limits=GrpcLimits(
                 message_bytes=self.value("server.limits.message_bytes", int),
@@ -116,6 +120,15 @@ class _Builder:
                 stream_buffer_bytes=self.value("server.limits.stream_buffer_bytes", int),
             ),
         )
+
+    def _reveals_view_keys(self) -> bool:
+        reveals = self.value("server.reveal_view_keys", bool)
+        if reveals:
+            self._warnings.append(
+                "server.reveal_view_keys is on: GetCryptoKeys hands out Monero's private view keys"
+                " to every client of the gRPC API; switch it off as soon as no client needs it"
+            )
+        return reveals
 
     def _tls(self) -> TlsConfig:
         mode = TlsMode(self.value("server.tls.mode", str))
@@ -204,6 +217,17 @@ class _Builder:
             host = f"[{host}]"
         return f"postgresql+psycopg://{login}{at}{host}:{port}/{name}"
 
+    def vault(self, state_dir: Path) -> VaultConfig:
+        key = self.optional("vault.key", Secret)
+        file = self.optional("vault.key_file", Path)
+        if key is not None and file is not None:
+            self._refuse("vault.key_file", "and vault.key are both set: keep only one of them")
+        return VaultConfig(
+            key=key,
+            key_file=file or state_dir / "vault.key",
+            default=key is None and file is None,
+        )
+
     def networks(self) -> dict[str, str]:
         """Of each EVM chain, also of those that are not switched on, the network it is on."""
         found = {}
@@ -243,21 +267,28 @@ class _Builder:
                     self._refuse(f"{at}.url", "takes no user and password for this coin")
                 return (value,)
             return self.value(f"{at}.url", tuple)
-        node = self.value(f"{at}.url", NodeUrl)
-        user = self.optional(f"{at}.user", str) or node.user
-        password = self.optional(f"{at}.pass", Secret) or node.password
-        return (NodeUrl(node.url, user, password),)
+        user = self.optional(f"{at}.user", str)
+        password = self.optional(f"{at}.pass", Secret)
+        if isinstance(value, NodeUrl):
+            return (NodeUrl(value.url, user or value.user, password or value.password),)
+        nodes: tuple[NodeUrl, ...] = self.value(f"{at}.url", tuple)
+        # Of several nodes each may have a login of its own; the settings are for the others.
+        return tuple(
+            node if node.user or node.password else NodeUrl(node.url, user, password)
+            for node in nodes
+        )
 
     def _coin(self, chain: Chain, nodes: tuple[NodeUrl, ...]) -> CoinConfig:
         at = f"coin.{chain.id}"
         bitcoin = chain.family == "bitcoin"
         user, password = nodes[0].user, nodes[0].password
+        login = chain.family in LOGIN_FAMILIES
         cookie_file = self.optional(f"{at}.cookie_file", Path) if bitcoin else None
         if cookie_file is not None and (user is not None or password is not None):
             self._refuse(
                 f"{at}.cookie_file", "and a user or password are both set: keep only one of them"
             )
-        elif bitcoin and password is not None and user is None:
+        elif login and any(node.password is not None and node.user is None for node in nodes):
             self._refuse(f"{at}.daemon.user", f"is needed because {at}.daemon.pass is set")
         confirmations = self.value(f"{at}.confirmations", int)
         return CoinConfig(
@@ -266,6 +297,7 @@ class _Builder:
             cookie_file=cookie_file,
             zmq=self._zmq(at) if bitcoin else ZmqConfig(enabled=False, endpoints={}),
             evm=self._evm(at) if chain.family == "evm" else None,
+            monero=self._monero(at) if chain.family == "monero" else None,
             poll_interval_s=self.value(f"{at}.poll_interval_s", float),
             rpc_timeout_s=self.value(f"{at}.rpc_timeout_s", float),
             reorg_limit=self.value(f"{at}.reorg_limit", int),
@@ -286,6 +318,12 @@ class _Builder:
             finality=None if finality == "none" else finality,
             internal=self.value(f"{at}.internal", str),
         )
+
+    def _monero(self, at: str) -> MoneroConfig:
+        endpoint = self.optional(f"{at}.zmq.pub", str)
+        if endpoint is not None and self.value(f"{at}.zmq", str) == "off":
+            self._refuse(f"{at}.zmq", f"is off, but {at}.zmq.pub is set")
+        return MoneroConfig(zmq_pub=endpoint)
 
     def _zmq(self, at: str) -> ZmqConfig:
         found = {topic: self.optional(f"{at}.zmq.{topic}", str) for topic in ZMQ_TOPICS}

@@ -80,11 +80,15 @@ class GrpcLimits:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """The gRPC listener. Port 0 lets the system choose (tests)."""
+    """The gRPC listener. Port 0 lets the system choose (tests).
+
+    `reveal_view_keys`: GoiPay's deprecated GetCryptoKeys returns Monero's private view keys.
+    """
 
     host: str
     port: int
     reflection: bool
+    reveal_view_keys: bool
     tls: TlsConfig
     limits: GrpcLimits
 
@@ -168,13 +172,25 @@ class EvmConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MoneroConfig:
+    """What only Monero has.
+
+    `zmq_pub` is where the preferred node's ZMQ publisher listens (``tcp://host:port``, monerod's
+    --zmq-pub); None: poll only, because no RPC tells it.
+    """
+
+    zmq_pub: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class CoinConfig:
     """One enabled chain and its nodes.
 
-    `chain` has the configured number of confirmations. `nodes` are never empty; EVM chains may have
-    several, the preferred one first. Elsewhere `cookie_file`, which the node rewrites at each of
-    its starts, may stand for user and password. `poll_interval_s` is for what a node can not push;
-    `reorg_limit` and `settled_watch_depth` are blocks. `evm` is set for that family alone.
+    `chain` has the configured number of confirmations. `nodes` are never empty; EVM chains and
+    Monero may have several, the preferred one first. Of the Bitcoin family `cookie_file`, which the
+    node rewrites at each of its starts, may stand for user and password. `poll_interval_s` is for
+    what a node can not push; `reorg_limit` and `settled_watch_depth` are blocks. `evm` and `monero`
+    are set for those families alone.
     """
 
     chain: Chain
@@ -182,6 +198,7 @@ class CoinConfig:
     cookie_file: Path | None
     zmq: ZmqConfig
     evm: EvmConfig | None
+    monero: MoneroConfig | None
     poll_interval_s: float
     rpc_timeout_s: float
     reorg_limit: int
@@ -230,6 +247,19 @@ class AssetsConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class VaultConfig:
+    """The key under which view keys are stored.
+
+    `key` is the key itself, 64 hexadecimal digits; without it `key_file` holds it. Only a `default`
+    file is made when it is missing.
+    """
+
+    key: Secret | None
+    key_file: Path
+    default: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """A setting's value and where it came from, in words ("default", "tallyd.yml:3").
 
@@ -257,6 +287,7 @@ class Config:
     coins: Mapping[str, CoinConfig]
     log: LogConfig
     assets: AssetsConfig
+    vault: VaultConfig
     catalogue: Catalogue = field(repr=False)
     state_dir: Path
     file: Path | None

@@ -53,9 +53,9 @@ class Setting:
         return self.parse in (values.path, values.paths)
 
 
-DRIVERS = frozenset({"bitcoin", "evm"})
+DRIVERS = frozenset({"bitcoin", "evm", "monero"})
 """Families of chains that this version can follow."""
-ANNOUNCED: Mapping[str, str] = {"xmr": "monero", "ton": "ton"}
+ANNOUNCED: Mapping[str, str] = {"ton": "ton"}
 """Chains of GoiPay's file that the catalogue does not have yet, with their families."""
 LOGIN_FAMILIES = frozenset({"bitcoin", "monero"})
 """Whose nodes take user and password; others' stand in the URL, if there are any."""
@@ -63,6 +63,8 @@ ZMQ_TOPICS = ("rawtx", "hashblock", "sequence")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 FINALITIES = ("none", "safe", "finalized")
 INTERNAL_WAYS = ("auto", "trace", "debug", "balance", "off")
+_URLS: Mapping[str, values.Parser] = {"evm": values.evm_urls, "monero": values.monero_urls}
+"""Families whose chains may have several nodes."""
 _SLOWEST_POLL_S = 1.0
 _FASTEST_POLL_S = 0.25
 
@@ -83,8 +85,8 @@ def _coin_settings(
 ) -> list[Setting]:
     at = f"coin.{coin}"
     names = f"{coin.replace('-', '_').upper()}_DAEMON"
-    many = family == "evm"
-    url = values.evm_urls if many else values.node_url
+    url = _URLS.get(family, values.node_url)
+    many = family in _URLS
     rows = [
         # The URL may hold a password or an access key.
         Setting(f"{at}.daemon.url", url, goipay=f"{names}_URL", secret=True, many=many),
@@ -111,6 +113,11 @@ def _coin_settings(
             Setting(f"{at}.zmq", values.choice(("auto", "off")), "auto"),
             *(Setting(f"{at}.zmq.{topic}", values.tcp_endpoint) for topic in ZMQ_TOPICS),
         ]
+    if family == "monero":
+        rows += [
+            Setting(f"{at}.zmq", values.choice(("auto", "off")), "auto"),
+            Setting(f"{at}.zmq.pub", values.tcp_endpoint),
+        ]
     return rows
 
 
@@ -129,6 +136,7 @@ _ROWS = [
     Setting("server.host", values.host, "127.0.0.1", goipay="SERVER_HOST"),
     Setting("server.port", values.whole(0, 65535), 3000, goipay="SERVER_PORT"),
     Setting("server.reflection", values.switch, default=False),
+    Setting("server.reveal_view_keys", values.switch, default=False),
     Setting("server.tls.mode", values.choice(list(TlsMode)), "none", goipay="SERVER_TLS_MODE"),
     Setting("server.tls.ca", values.path, goipay="SERVER_TLS_CA"),
     Setting("server.tls.cert", values.path, goipay="SERVER_TLS_CERT", live=True),
@@ -156,6 +164,8 @@ _ROWS = [
     Setting("log.format", values.choice(list(LogFormat)), "logfmt"),
     Setting("log.file", values.path),
     Setting("assets.file", values.path),
+    Setting("vault.key", values.vault_key, secret=True),
+    Setting("vault.key_file", values.path),
 ]
 
 

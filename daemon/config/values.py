@@ -17,6 +17,7 @@ MAX_ENDPOINTS = 16
 
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,18}")
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
+_VAULT_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _HOST = re.compile(r"[0-9A-Za-z._:%-]+")
 
 
@@ -26,6 +27,14 @@ def text(value: str, _base: Path) -> str:
 
 def secret(value: str, _base: Path) -> Secret:
     return Secret(value)
+
+
+def vault_key(value: str, _base: Path) -> Secret:
+    if not _VAULT_KEY.fullmatch(value):
+        raise ValueError(
+            "write 64 hexadecimal digits: 32 random bytes, for example from `openssl rand -hex 32`"
+        )
+    return Secret(value.lower())
 
 
 def host(value: str, _base: Path) -> str:
@@ -103,12 +112,20 @@ def node_url(value: str, _base: Path) -> NodeUrl:
 
 def evm_urls(value: str, _base: Path) -> tuple[NodeUrl, ...]:
     """One URL or a comma list: the endpoints of one chain, the preferred one first."""
-    schemes = ("ws", "wss", "http", "https")
+    return _node_urls(value, ("ws", "wss", "http", "https"), "ws://127.0.0.1:8546")
+
+
+def monero_urls(value: str, _base: Path) -> tuple[NodeUrl, ...]:
+    """Likewise for monerod's RPC."""
+    return _node_urls(value, ("http", "https"), "http://127.0.0.1:18081")
+
+
+def _node_urls(value: str, schemes: tuple[str, ...], example: str) -> tuple[NodeUrl, ...]:
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if len(parts) > MAX_ENDPOINTS:
         raise ValueError(f"at most {MAX_ENDPOINTS} URLs can be given")
     # A lone comma is no list: it is refused as what it is.
-    urls = tuple(_node_url(part, schemes, "ws://127.0.0.1:8546") for part in parts or [value])
+    urls = tuple(_node_url(part, schemes, example) for part in parts or [value])
     if len({one.url for one in urls}) < len(urls):
         raise ValueError("the same URL stands there twice")
     return urls

@@ -18,6 +18,7 @@ from daemon.keys.evm import checksummed, parse_address
 from proto.goipay.crypto.v1 import CoinType
 
 MAIN = {"eth": "1", "bnb": "56"}
+COINS = {"BTC", "LTC", "ETH", "BNB", "XMR"}
 
 POLYGON = """
 [[chain]]
@@ -70,14 +71,17 @@ def problems(path):
 def test_built_in():
     catalogue = load_catalogue()
     families = {name: chain.family for name, chain in catalogue.chains.items()}
-    assert families == {"btc": "bitcoin", "ltc": "bitcoin", "eth": "evm", "bnb": "evm"}
+    bitcoin_like = {"btc": "bitcoin", "ltc": "bitcoin"}
+    assert families == {**bitcoin_like, "eth": "evm", "bnb": "evm", "xmr": "monero"}
     exponents = {name: asset.exponent for name, asset in catalogue.assets.items()}
-    assert exponents == {"BTC": 8, "LTC": 8, "ETH": 18, "BNB": 18}
+    assert exponents == {"BTC": 8, "LTC": 8, "ETH": 18, "BNB": 18, "XMR": 12}
     for asset in catalogue.assets.values():
         assert asset.contract is None
         assert catalogue.chain_of(asset).coin == asset.id
     block_times = {name: chain.block_time_s for name, chain in catalogue.chains.items()}
-    assert block_times == {"btc": 600.0, "ltc": 150.0, "eth": 12.0, "bnb": 0.45}
+    assert block_times == {"btc": 600.0, "ltc": 150.0, "eth": 12.0, "bnb": 0.45, "xmr": 120.0}
+    assert catalogue.chains["xmr"].unlock_blocks == 10
+    assert catalogue.chains["btc"].unlock_blocks == 0
 
 
 def test_built_in_tokens():
@@ -102,7 +106,7 @@ def test_built_in_tokens():
     assert usdt.symbol == "BSC-USD"
     assert usdt.contract == bytes.fromhex("55d398326f99059fF775485246999027B3197955")
     for networks in (None, {"eth": "11155111", "bnb": "97"}, {"eth": "56", "bnb": "1"}):
-        assert load_catalogue(networks=networks).assets.keys() == {"BTC", "LTC", "ETH", "BNB"}
+        assert load_catalogue(networks=networks).assets.keys() == COINS
 
 
 def test_built_in_contracts_carry_their_checksum():
@@ -116,7 +120,7 @@ def test_built_in_contracts_carry_their_checksum():
 def test_every_coin_type_is_an_asset():
     """Of GoiPay's; but for the chains that the table does not have."""
     assets = load_catalogue(networks=MAIN).assets
-    assert {coin.name for coin in CoinType if asset_id_of(coin) not in assets} == {"XMR", "TON"}
+    assert {coin.name for coin in CoinType if asset_id_of(coin) not in assets} == {"TON"}
     assert assets.keys() <= {asset_id_of(coin) for coin in CoinType}
 
 
@@ -127,9 +131,20 @@ def test_networks_are_the_usual_one_first():
     assert chains["btc"].networks == ()
 
 
+@pytest.mark.parametrize("wrong", ["-1", "1.5", '"10"', "true", "1000000"])
+def test_unlock_blocks_are_blocks(file, wrong):
+    chain = POLYGON.replace("confirmations = 12", f"confirmations = 12\nunlock_blocks = {wrong}")
+    found = problems(file(chain))[0]
+    assert "unlock_blocks: must be a whole number 0..100000" in found
+    good = load_catalogue(
+        file(POLYGON.replace("confirmations = 12", "confirmations = 1\nunlock_blocks = 3"))
+    )
+    assert good.chains["pol"].unlock_blocks == 3
+
+
 def test_a_file_adds_chains_and_tokens(file):
     catalogue = load_catalogue(file(POLYGON + USDT), networks={"pol": "137"})
-    assert set(catalogue.assets) == {"BTC", "LTC", "ETH", "BNB", "POL", "USDT_POL"}
+    assert set(catalogue.assets) == COINS | {"POL", "USDT_POL"}
     token = catalogue.assets["USDT_POL"]
     assert token.contract == bytes.fromhex("dAC17F958D2ee523a2206206994597C13D831ec7")
     assert (token.exponent, token.chain, token.symbol) == (6, "pol", "USDT")
@@ -323,7 +338,8 @@ def test_further_chains_are_a_few_lines(file):
         + POLYGON
     )
     catalogue = load_catalogue(path)
-    assert set(catalogue.chains) == {"btc", "ltc", "eth", "bnb", "arb", "base", "own", "pol"}
+    own = {"arb", "base", "own", "pol"}
+    assert set(catalogue.chains) == load_catalogue().chains.keys() | own
     assert catalogue.assets["ETH_ARB"].symbol == catalogue.assets["ETH"].symbol
 
 

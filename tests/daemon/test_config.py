@@ -259,9 +259,9 @@ def test_zmq_settings(load):
 
 
 def test_coins_without_a_driver_warn_and_the_others_run(load):
-    config = load(env={"BTC_DAEMON_URL": "http://h:1", "XMR_DAEMON_URL": "https://x/key"})
+    config = load(env={"BTC_DAEMON_URL": "http://h:1", "TON_DAEMON_URL": "https://x/key"})
     assert list(config.coins) == ["btc"]
-    assert any("no driver for xmr" in warning for warning in config.warnings)
+    assert any("no driver for ton" in warning for warning in config.warnings)
     assert not any("/key" in warning for warning in config.warnings)
 
 

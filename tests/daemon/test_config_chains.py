@@ -7,6 +7,7 @@ from daemon.config import (
     ConfigError,
     EvmConfig,
     Flags,
+    MoneroConfig,
     NodeUrl,
     Secret,
     load_config,
@@ -255,3 +256,80 @@ def test_a_changed_asset_file_needs_a_restart(load):
     gone = reloadable_changes(new, load(env=ETH))
     assert set(gone.restart) == {"assets.file", "coin.arb.daemon.url"}
     assert gone.live == ()
+
+
+XMR = {"XMR_DAEMON_URL": "http://127.0.0.1:18081"}
+
+
+def test_monero_with_goipays_variables(load):
+    config = load(env={**XMR, "XMR_DAEMON_USER": "al", "XMR_DAEMON_PASS": "sesame"})
+    xmr = config.coins["xmr"]
+    assert (xmr.confirmations, xmr.poll_interval_s, xmr.chain.unlock_blocks) == (10, 1.0, 10)
+    assert xmr.nodes == (NodeUrl("http://127.0.0.1:18081", "al", Secret("sesame")),)
+    assert xmr.monero == MoneroConfig(zmq_pub=None)
+    assert (xmr.evm, xmr.zmq.enabled, xmr.cookie_file) == (None, False, None)
+    assert config.warnings == ()
+    assert "sesame" not in repr(config)
+
+
+def test_of_several_monero_nodes_each_may_have_its_own_login(load):
+    config = load(
+        "coin:\n  xmr:\n    daemon:\n      url: ['http://a:1', 'https://own:word@b']\n"
+        "      user: al\n      pass: sesame\n    zmq: {pub: 'tcp://127.0.0.1:18083'}\n"
+    )
+    nodes = config.coins["xmr"].nodes
+    assert nodes == (
+        NodeUrl("http://a:1", "al", Secret("sesame")),
+        NodeUrl("https://b", "own", Secret("word")),
+    )
+    assert config.coins["xmr"].monero == MoneroConfig(zmq_pub="tcp://127.0.0.1:18083")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("daemon: {url: 'ws://h'}", "coin.xmr.daemon.url: write a whole http or https URL such as"),
+        ("daemon: {url: 'http://h', pass: x}", "coin.xmr.daemon.user: is needed because"),
+        ("daemon: {url: 'http://h'}\n    cookie_file: a", "coin.xmr.cookie_file: unknown setting"),
+        ("daemon: {url: 'http://h'}\n    zmq: {rawtx: 'tcp://h:1'}", "coin.xmr.zmq.rawtx: unknown"),
+        ("daemon: {url: 'http://h'}\n    zmq: {pub: 'http://h:1'}", "coin.xmr.zmq.pub: write an"),
+    ],
+)
+def test_wrong_settings_of_monero(refused, text, message):
+    [line] = refused(f"coin:\n  xmr:\n    {text}\n")
+    assert message in line
+
+
+def test_zmq_that_is_off_has_no_endpoint(refused):
+    env = {**XMR, "TALLY_XMR_ZMQ": "off", "TALLY_XMR_ZMQ_PUB": "tcp://h:1"}
+    [line] = refused(env=env)
+    assert "coin.xmr.zmq: is off, but coin.xmr.zmq.pub is set" in line
+
+
+def test_the_vault_s_key_is_a_setting_a_credential_or_a_file(load, refused, tmp_path):
+    key = "Ab" * 32
+    vault = load().vault
+    assert (vault.key, vault.default) == (None, True)
+    assert str(vault.key_file) == "/h/.local/state/tallyd/vault.key"
+    config = load(f"vault: {{key: {key}}}\n")
+    assert (config.vault.key, config.vault.default) == (Secret(key.lower()), False)
+    assert key.lower() not in repr(config).lower()
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    (folder / "vault_key").write_text(f"{key}\n")
+    assert load(env={"CREDENTIALS_DIRECTORY": str(folder)}).vault.key == Secret(key.lower())
+    vault = load("vault: {key_file: own.key}\n").vault
+    assert (vault.key, vault.key_file, vault.default) == (None, tmp_path / "own.key", False)
+    [line] = refused(f"vault: {{key: {key}, key_file: own.key}}\n")
+    assert "vault.key_file: and vault.key are both set" in line
+    for wrong in (key[:-1], key + "0", key[:-1] + "g", f"0x{key}"):
+        [line] = refused(f"vault: {{key: {wrong}}}\n")
+        assert "vault.key: write 64 hexadecimal digits" in line
+        assert wrong not in line
+
+
+def test_revealing_view_keys_is_warned_about(load):
+    assert not load().server.reveal_view_keys
+    config = load("server: {reveal_view_keys: true}\n")
+    assert config.server.reveal_view_keys
+    assert any("server.reveal_view_keys is on" in warning for warning in config.warnings)
