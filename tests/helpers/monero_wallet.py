@@ -179,6 +179,7 @@ class MoneroWallet:
 
         ``more``: unlock_time, account_index, subaddr_indices and so on, as the RPC has them.
         """
+        self.refresh()  # it may have been reorganised, or another process may have spent
         pairs = payouts.items() if isinstance(payouts, Mapping) else payouts
         made = self.rpc(
             "transfer",
@@ -195,7 +196,11 @@ class MoneroWallet:
         return self.transfer({address: amount_base}).txid
 
     def sweep(self, address: str, *, relay: bool = True, **more: Any) -> list[Sent]:
-        """Send all that is spendable to one address, in as many transactions as it takes."""
+        """Send all that is spendable to one address, in as many transactions as it takes.
+
+        Without ``subaddr_indices`` or ``subaddr_indices_all`` the wallet picks one subaddress.
+        """
+        self.refresh()
         made = self.rpc(
             "sweep_all", address=address, do_not_relay=not relay, get_tx_hex=True, **more
         )
@@ -203,6 +208,7 @@ class MoneroWallet:
 
     def sweep_output(self, key_image: str, address: str, *, relay: bool = True) -> Sent:
         """Send one whole output to an address."""
+        self.refresh()
         made = self.rpc(
             "sweep_single",
             key_image=key_image,
