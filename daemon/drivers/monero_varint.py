@@ -10,8 +10,8 @@ from functools import lru_cache
 
 # The last byte is not zero unless it is the only one; a tenth byte can only be 1. The three forms
 # exclude each other and atomic groups forbid going back, so a match that fails is linear.
-_FORM = rb"(?>[\x00-\x7f]|[\x80-\xff]{1,8}[\x01-\x7f]|[\x80-\xff]{9}\x01)"
-_ONE = re.compile(_FORM)
+VARINT_FORM = rb"(?>[\x00-\x7f]|[\x80-\xff]{1,8}[\x01-\x7f]|[\x80-\xff]{9}\x01)"
+_ONE = re.compile(VARINT_FORM)
 _MOST_BYTES = 10
 _AT_ONCE = 64
 
@@ -63,4 +63,4 @@ def varint_fault(blob: bytes, pos: int) -> str:
 
 @lru_cache(maxsize=_AT_ONCE)
 def _pattern_of(count: int) -> re.Pattern[bytes]:
-    return re.compile(b"(?>%b{%d})" % (_FORM, count))
+    return re.compile(b"(?>%b{%d})" % (VARINT_FORM, count))

@@ -10,11 +10,12 @@ WireError says what was read, at which byte, and what is wrong with it; it quote
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from daemon.drivers.monero_extra import parse_extra
 from daemon.drivers.monero_hash import HASH_BYTES, NULL_HASH, block_id, keccak, tx_id
-from daemon.drivers.monero_varint import end_of_varints, read_varint, varint_fault
+from daemon.drivers.monero_varint import VARINT_FORM, end_of_varints, read_varint, varint_fault
 
 _KEY_BYTES = 32
 _SIGNATURE_BYTES = 64
@@ -24,6 +25,13 @@ _OUTPUT_TO_KEY = 0x02
 _OUTPUT_TO_TAGGED_KEY = 0x03
 _INPUT_LEAST_BYTES = 35  # kind, amount, number of ring members, key image
 _OUTPUT_LEAST_BYTES = 34  # amount, kind, key
+
+# What nearly all inputs and outputs are since hard fork 15: a hidden amount and a ring of 16, a
+# hidden amount and a view tag. Told apart first, which saves a sixth of the time of the whole.
+_USUAL_INPUT = re.compile(rb"\x02\x00\x10(?>%b{16})(.{32})" % VARINT_FORM, re.DOTALL)
+_USUAL_RING = 16
+_USUAL_OUTPUT = b"\x00\x03"
+_USUAL_OUTPUT_BYTES = 35
 
 _RCT_NULL = 0
 _RCT_SIMPLE = 2  # the only one that has pseudo outputs in its base part
@@ -240,6 +248,12 @@ def _parse_inputs(blob: bytes, pos: int, count: int) -> tuple[tuple[bytes, ...],
     key_images: list[bytes] = []
     all_members = 0
     for number in range(count):
+        usual = _USUAL_INPUT.match(blob, pos)
+        if usual is not None:
+            key_images.append(usual[1])
+            all_members += _USUAL_RING
+            pos = usual.end()
+            continue
         kind = blob[pos : pos + 1]
         if kind != _INPUT_TO_KEY:
             raise WireError(f"input {number} at byte {pos} is of kind {kind.hex() or 'nothing'}")
@@ -258,20 +272,26 @@ def _parse_inputs(blob: bytes, pos: int, count: int) -> tuple[tuple[bytes, ...],
 def _parse_outputs(blob: bytes, pos: int, count: int) -> tuple[tuple[TxOutput, ...], int]:
     _expect_room(blob, pos, count, _OUTPUT_LEAST_BYTES, "outputs")
     outputs: list[TxOutput] = []
+    size = len(blob)
     for number in range(count):
+        if blob[pos : pos + 2] == _USUAL_OUTPUT and pos + _USUAL_OUTPUT_BYTES <= size:
+            end = pos + _USUAL_OUTPUT_BYTES
+            outputs.append(TxOutput(blob[pos + 2 : end - 1], 0, blob[end - 1]))
+            pos = end
+            continue
         amount, pos = _varint(blob, pos, "amount of an output")
         # The last output may lie past the end: `end` is checked once, below.
-        kind = blob[pos] if pos < len(blob) else -1
+        kind = blob[pos] if pos < size else -1
         end = pos + 1 + _KEY_BYTES
         key = blob[pos + 1 : end]
-        if kind == _OUTPUT_TO_TAGGED_KEY and end < len(blob):
+        if kind == _OUTPUT_TO_TAGGED_KEY and end < size:
             outputs.append(TxOutput(key, amount, blob[end]))
             pos = end + 1
-        elif kind == _OUTPUT_TO_KEY and end <= len(blob):
+        elif kind == _OUTPUT_TO_KEY and end <= size:
             outputs.append(TxOutput(key, amount, None))
             pos = end
         elif kind in {_OUTPUT_TO_KEY, _OUTPUT_TO_TAGGED_KEY, -1}:
-            raise WireError(f"output {number} at byte {pos} goes past the end at {len(blob)}")
+            raise WireError(f"output {number} at byte {pos} goes past the end at {size}")
         else:
             raise WireError(f"output {number} at byte {pos} is of kind {kind:02x}")
     return tuple(outputs), pos

@@ -421,6 +421,14 @@ GOOD = TxBlob([PAY], [SPEND], extra=FIELD_1)
         (TxBlob([PAY], [TxIn(KEYS[0], (1,) * 20)]).whole[:50], "go to byte 58, past the end at 50"),
         (b"\x02\x00\x01\x02\x00" + varint(1000) + bytes(60), "1000 ring members at byte 7 do not"),
         (b"\x02\x00\x01\x02\x00\x02\x01\x80\x00" + bytes(60), "offset of a ring member at byte 7"),
+        (
+            b"\x02\x00\x01\x02\x00\x10" + b"\x01" * 15 + b"\x80\x00" + bytes(60),
+            "offset of a ring member at byte 21 is no varint: not in its shortest form",
+        ),
+        (
+            b"\x02\x00\x01\x02\x00\x10" + b"\xff" * 9 + b"\x02" + b"\x01" * 70,
+            "offset of a ring member at byte 6 is no varint: over 64 bits",
+        ),
         (b"\x02\x00\x01\xff\x07\xfe\x01" + bytes(60), "254 outputs at byte 7 do not fit"),
         (b"\x02\x00\x01\xff\x07\x01\x00\x04" + bytes(60), "output 0 at byte 7 is of kind 04"),
         (b"\x02\x00\x01\xff\x07\x01\x00\x03" + bytes(32), "output 0 at byte 7 goes past the end"),
