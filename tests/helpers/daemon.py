@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.helpers.bitcoind import BitcoinNode
+from tests.helpers.monerod import MoneroNode
 from tests.helpers.ports import free_port
 from tests.helpers.process import ServerError, ServerProcess, wait_until
 
@@ -31,7 +32,7 @@ class Daemon:
         self,
         folder: Path,
         *,
-        nodes: tuple[BitcoinNode, ...] = (),
+        nodes: tuple[BitcoinNode | MoneroNode, ...] = (),
         env: Mapping[str, str] | None = None,
         arguments: Sequence[str] = ("run",),
         grpc_port: int | None = None,
@@ -74,8 +75,11 @@ class Daemon:
         for node in self.nodes:
             prefix = f"{node.family.upper()}_DAEMON"
             settings[f"{prefix}_URL"] = node.url
-            settings[f"{prefix}_USER"] = node.user
-            settings[f"{prefix}_PASS"] = node.password
+            if node.user:
+                settings[f"{prefix}_USER"] = node.user
+                settings[f"{prefix}_PASS"] = node.password
+            if isinstance(node, MoneroNode) and node.has_zmq:
+                settings["TALLY_XMR_ZMQ_PUB"] = node.zmq_endpoint
         inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
         return {**inherited, **settings, **self.extra_env}
 

@@ -183,13 +183,15 @@ class GoiPay:
         return str(self.call("RegisterUser", **fields).userId)
 
     def set_keys(self, user_id: str, **keys: str) -> None:
-        """`btc`, `ltc`, `eth`, `bnb`: extended public keys."""
-        requests = {
-            f"{coin}Req": message(f"crypto.v1.{coin.capitalize()}KeysUpdateRequest")(
-                masterPubKey=key
-            )
-            for coin, key in keys.items()
-        }
+        """`btc`, `ltc`, `eth`, `bnb`: extended public keys; `xmr`: as REST has it, view:spend."""
+        requests = {}
+        for coin, key in keys.items():
+            make = message(f"crypto.v1.{coin.capitalize()}KeysUpdateRequest")
+            if coin == "xmr":
+                view, _, spend = key.partition(":")
+                requests["xmrReq"] = make(privViewKey=view, pubSpendKey=spend)
+            else:
+                requests[f"{coin}Req"] = make(masterPubKey=key)
         self.call("UpdateCryptoKeys", userId=user_id, **requests)
 
     def create(

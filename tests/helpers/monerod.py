@@ -45,6 +45,8 @@ class MoneroNode:
     same over restart(). Amounts are integers in base units, hashes hex.
     """
 
+    family = "xmr"
+
     def __init__(
         self,
         *,
@@ -60,7 +62,7 @@ class MoneroNode:
         self.login = login
         self._program = found
         self._is_restricted = restricted
-        self._has_zmq = zmq
+        self.has_zmq = zmq
         self._extra = tuple(extra)
         self._is_temporary = datadir is None
         self.datadir = datadir or Path(tempfile.mkdtemp(prefix="tally-xmr-"))
@@ -128,6 +130,14 @@ class MoneroNode:
     @property
     def is_running(self) -> bool:
         return self._process is not None and self._process.is_running
+
+    @property
+    def user(self) -> str:
+        return "" if self.login is None else self.login[0]
+
+    @property
+    def password(self) -> str:
+        return "" if self.login is None else self.login[1]
 
     @property
     def url(self) -> str:
@@ -274,7 +284,7 @@ class MoneroNode:
         if self.login is not None:
             # Not in the process list in real life; these are made for a test.
             flags.append(f"--rpc-login={':'.join(self.login)}")
-        if self._has_zmq:
+        if self.has_zmq:
             flags += [f"--zmq-rpc-bind-port={self.zmq_rpc_port}", f"--zmq-pub={self.zmq_endpoint}"]
         else:
             flags.append("--no-zmq")
