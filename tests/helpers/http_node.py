@@ -19,6 +19,7 @@ class Request:
     headers: Mapping[str, str]
     stream: trio.SocketStream
     connection: int
+    target: str = "/"
 
     @property
     def calls(self) -> list[dict[str, Any]]:
@@ -128,8 +129,8 @@ async def _read(stream: trio.SocketStream, connection: int) -> Request | None:
             return None
         data += chunk
     head, _, body = data.partition(b"\r\n\r\n")
-    lines = head.decode().split("\r\n")[1:]
+    first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
     while len(body) < int(headers["content-length"]):
         body += await stream.receive_some()
-    return Request(body, headers, stream, connection)
+    return Request(body, headers, stream, connection, first.split(" ")[1])
