@@ -95,8 +95,9 @@ KINDS: Mapping[str, Kind] = {
             "KEY_REFUSED",
             422,
             "The key cannot be used",
-            "Give an extended public key of the account; `tallyd keys preview` shows what a key"
-            " gives. No key of the request was stored.",
+            "Give an extended public key of the account (Monero: private view key and public"
+            " spend key); `tallyd keys preview` shows what a key gives. No key of the request was"
+            " stored.",
             INVALID_ARGUMENT,
         ),
         Kind(

@@ -24,7 +24,6 @@ from actors.ports import Committed
 from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.house import House
-from daemon.keys import Deriver
 from daemon.logging import LogOutput, get_logger
 from daemon.metrics import Metrics
 from daemon.reload import Reload
@@ -32,6 +31,7 @@ from daemon.sdnotify import Notifier, watchdog
 from daemon.servers import Servers
 from daemon.sources import open_source
 from daemon.store import open_store
+from daemon.unlock import open_keyring
 
 STATUS_EVERY_S = 5.0
 API_GRACE_S = 5.0
@@ -119,6 +119,8 @@ async def _house(config: Config) -> AsyncIterator[House]:
         open_store(config.database.url.reveal(), on_commit=committed) as store,
         trio.open_nursery() as nursery,
     ):
+        # Before the chains: what they are scanned with must be complete when they start.
+        keyring = await open_keyring(config, store, log=get_logger("keys"))
         chains: dict[str, ChainSupervisor] = {}
         sources = {
             coin.coin: open_source(
@@ -155,10 +157,10 @@ async def _house(config: Config) -> AsyncIterator[House]:
         gc.collect()
         gc.freeze()
         invoicing = Invoicing(
-            store=store, deriver=Deriver(), catalogue=config.catalogue, chains=chains, clock=clock
+            store=store, deriver=keyring, catalogue=config.catalogue, chains=chains, clock=clock
         )
         try:
-            yield House(store, hub, chains, sources, invoicing, metrics)
+            yield House(store, hub, chains, sources, keyring, invoicing, metrics)
         finally:
             nursery.cancel_scope.cancel()
             for source in sources.values():

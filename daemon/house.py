@@ -9,18 +9,20 @@ from actors.chain_supervisor import ChainState, ChainSupervisor
 from actors.event_hub import EventHub
 from actors.invoicing import Invoicing
 from actors.ports import Store
+from daemon.keys import Keyring
 from daemon.metrics import Metrics
 from daemon.sources import Source
 
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """Store, hub, chains, and the service above them."""
+    """Store, hub, chains, keys, and the service above them."""
 
     store: Store
     hub: EventHub
     chains: Mapping[str, ChainSupervisor]
     sources: Mapping[str, Source]
+    keyring: Keyring
     invoicing: Invoicing
     metrics: Metrics
 

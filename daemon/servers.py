@@ -23,7 +23,6 @@ from api.rest.serving import HttpListenError, serve
 from daemon.clock import SystemClock
 from daemon.config import Config, ServerConfig, TlsMode
 from daemon.house import House
-from daemon.keys.monero import check_monero_keys
 from daemon.logging import get_logger
 
 CLOSED = "Stream has been closed."
@@ -41,7 +40,9 @@ class Servers:
         self._tls = _tls(config.server)
         invoices = InvoiceService(house.invoicing, hub=house.hub)
         users = UserService(
-            house.invoicing, check_monero_keys=check_monero_keys, log=get_logger("api.grpc")
+            house.invoicing,
+            reveal=house.keyring.monero.reveal if config.server.reveal_view_keys else None,
+            log=get_logger("api.grpc"),
         )
         limits = config.server.limits
         self.grpc = Server(

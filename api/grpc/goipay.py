@@ -20,7 +20,7 @@ from actors.core.outcomes import (
 )
 from actors.event_hub import EventHub
 from actors.invoicing import Invoicing, NewInvoice
-from actors.ports import Committed, Log, PersistentError, TransientError
+from actors.ports import Account, Committed, Log, PersistentError, TransientError
 from api.convert import STATUS_OF, asset_id_of, parse_uuid, wire_invoice
 from api.errors import (
     INVOICE_FAILED,
@@ -33,6 +33,7 @@ from api.errors import (
 from api.grpc.call import Call, current_call, pushed
 from api.grpc.codec import Encoded
 from api.grpc.status import CallError
+from proto.goipay.crypto.v1 import XmrKeys
 from proto.goipay.invoice.v1 import (
     CreateInvoiceRequest,
     CreateInvoiceResponse,
@@ -56,18 +57,18 @@ MAX_PAYMENT_IDS = 10_000
 """One GetInvoices; its answer stays below the message limit of clients."""
 TON_KEY_BYTES = 32
 
-MoneroKeyCheck = Callable[[str, str], KeyRefused | None]
-"""(private view key, public spend key) → what is wrong; `field` says with which of the two."""
+MONERO = "xmr"
+RevealMoneroKeys = Callable[[Account], tuple[str, str]]
+"""The private view key and the public spend key of an account, in hexadecimal digits."""
 
 
 class UserService(UserServiceBase):
     """Users and their keys."""
 
-    def __init__(
-        self, invoicing: Invoicing, *, check_monero_keys: MoneroKeyCheck, log: Log
-    ) -> None:
+    def __init__(self, invoicing: Invoicing, *, reveal: RevealMoneroKeys | None, log: Log) -> None:
+        """With `reveal`, GetCryptoKeys hands out view keys; the operator has said so."""
         self._invoicing = invoicing
-        self._check_monero_keys = check_monero_keys
+        self._reveal = reveal
         self._log = log
 
     async def register_user(self, message: RegisterUserRequest) -> RegisterUserResponse:
@@ -82,7 +83,7 @@ class UserService(UserServiceBase):
         self, message: UpdateCryptoKeysRequest
     ) -> UpdateCryptoKeysResponse:
         user_id = await self._known_user(message.user_id)
-        self._check_keys_without_a_driver(message, user_id)
+        self._check_ton_key(message, user_id)
         given = (
             ("btc", message.btc_req),
             ("ltc", message.ltc_req),
@@ -90,6 +91,8 @@ class UserService(UserServiceBase):
             ("bnb", message.bnb_req),
         )
         keys = [(chain, request.master_pub_key) for chain, request in given if request is not None]
+        if (monero := message.xmr_req) is not None:
+            keys.insert(0, (MONERO, f"{monero.priv_view_key}:{monero.pub_spend_key}"))
         with _store_failures():
             refusal = await self._invoicing.set_keys(user_id, keys)
         if refusal is not None:
@@ -97,8 +100,16 @@ class UserService(UserServiceBase):
         return UpdateCryptoKeysResponse()
 
     async def get_crypto_keys(self, message: GetCryptoKeysRequest) -> GetCryptoKeysResponse:
-        await self._known_user(message.user_id)
-        return GetCryptoKeysResponse()
+        """Empty unless the operator has allowed view keys to be handed out."""
+        user_id = await self._known_user(message.user_id)
+        if self._reveal is None:
+            return GetCryptoKeysResponse()
+        with _store_failures():
+            account = await self._invoicing.account(user_id, MONERO)
+            if account is None:
+                return GetCryptoKeysResponse()
+            view, spend = self._reveal(account)
+        return GetCryptoKeysResponse(xmr_keys=XmrKeys(priv_view_key=view, pub_spend_key=spend))
 
     async def _known_user(self, text: str) -> UUID:
         user_id = _user_id(text)
@@ -108,26 +119,19 @@ class UserService(UserServiceBase):
             raise _refused(NoSuchUser(user_id))
         return user_id
 
-    def _check_keys_without_a_driver(self, message: UpdateCryptoKeysRequest, user_id: UUID) -> None:
-        """Monero's and TON's keys are checked, and not kept: a view key is a secret without use.
-
-        They come before the other chains' keys, so that a refusal leaves nothing stored.
-        """
-        if (monero := message.xmr_req) is not None:
-            refusal = self._check_monero_keys(monero.priv_view_key, monero.pub_spend_key)
-            if refusal is not None:
-                raise _refused(refusal)
-        if (ton := message.ton_req) is not None and not _is_hex(ton.master_pub_key, TON_KEY_BYTES):
+    def _check_ton_key(self, message: UpdateCryptoKeysRequest, user_id: UUID) -> None:
+        """TON's key is checked and not kept, before the others: a refusal leaves nothing stored."""
+        if (ton := message.ton_req) is None:
+            return
+        if not _is_hex(ton.master_pub_key, TON_KEY_BYTES):
             raise _refused(
                 KeyRefused("ton", "masterPubKey", "it must be 32 bytes in hexadecimal digits")
             )
-        for chain, given in (("xmr", message.xmr_req), ("ton", message.ton_req)):
-            if given is not None:
-                self._log.warning(
-                    "a key was checked but not stored: this version does not follow its chain",
-                    chain=chain,
-                    user=str(user_id),
-                )
+        self._log.warning(
+            "a key was checked but not stored: this version does not follow its chain",
+            chain="ton",
+            user=str(user_id),
+        )
 
 
 class InvoiceService(InvoiceServiceBase):

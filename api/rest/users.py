@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from actors.core.outcomes import KeyRefused
@@ -12,8 +14,15 @@ from api.rest.fields import Field, Shape
 from api.rest.operation import Incoming, Operation, Reply, Success
 from api.rest.problems import Fault, Problem
 
-KEY_FAMILIES = ("bitcoin", "evm")
-"""Chains whose keys are extended public keys."""
+KEY_FAMILIES: Mapping[str, str] = MappingProxyType(
+    {
+        "bitcoin": "Extended public key for {name}.",
+        "evm": "Extended public key for {name}.",
+        "monero": "Private view key and public spend key for {name}: 64 hexadecimal digits each,"
+        " with a colon between them. The view key is stored encrypted and never returned.",
+    }
+)
+"""Families of chains that keys can be given for, with the form of the keys."""
 
 _XPUB = (
     "xpub6CUf84eg4Ba1jJ3ePzLSSoeQ1ENzP33zCN4982Xoi1TZ1kfYreZe5ECqLm4RVWQHpuB5gixi3gK1PykXzcwWxW7w6d"
@@ -26,11 +35,11 @@ class Users:
 
     def __init__(self, edge: Edge) -> None:
         self._invoicing = edge.invoicing
-        self._chains = tuple(
-            chain.id
+        self._chains = {
+            chain.id: KEY_FAMILIES[chain.family].format(name=chain.name)
             for chain in edge.invoicing.catalogue.chains.values()
             if chain.family in KEY_FAMILIES
-        )
+        }
 
     def operations(self) -> tuple[Operation, ...]:
         user_id = Field(
@@ -44,9 +53,9 @@ class Users:
                 chain,
                 fields.text,
                 {"type": "string", "minLength": 1, "maxLength": 200},
-                f"Extended public key for {self._invoicing.catalogue.chains[chain].name}.",
+                about,
             )
-            for chain in self._chains
+            for chain, about in self._chains.items()
         )
         return (
             Operation(
@@ -70,14 +79,15 @@ class Users:
                 tag="Users",
                 summary="Set the user's keys",
                 about=(
-                    "One extended public key for each chain, in any version (xpub, ypub, zpub,"
-                    " tpub, …); private keys are refused. All given keys are stored, or none;"
-                    " chains that are not named keep theirs. The same key again changes nothing."
+                    "For each chain one extended public key, in any version (xpub, ypub, zpub,"
+                    " tpub, …), or Monero's two keys; keys that can spend are refused. All given"
+                    " keys are stored, or none; chains that are not named keep theirs. The same key"
+                    " again changes nothing."
                     " A new key starts at its own first address, and old invoices keep theirs."
                 ),
                 handle=self._set_keys,
                 body=Shape(keys),
-                example={self._chains[0]: _XPUB} if self._chains else None,
+                example={next(iter(self._chains)): _XPUB} if self._chains else None,
                 successes=(Success(204, "The keys are stored."),),
                 refusals=("NO_SUCH_USER", "INVALID_USER_ID", "KEY_REFUSED", "KEY_IN_USE"),
             ),

@@ -1,11 +1,18 @@
-"""Watch-only keys: what a person gives, checked; and the addresses below it. No secret passes here.
+"""Watch-only keys: what a person gives, checked; and the addresses below it.
 
     text ──▶ extended.parse ──▶ ExtendedKey ──▶ node.ChainNode ──▶ forms.AddressForm ──▶ Derived
                   └── refused ──▶ diagnosis: which mistake it was, in words
+    text ──▶ monero.parse ──▶ MoneroKeys ──▶ vault.seal ──▶ the store ──▶ vault.open ──▶ Derived
+                                                                              └──▶ ViewKeys
 
-The only package that imports bip_utils.
+Nothing here can spend. The one secret, Monero's view key, is sealed before it is stored. The only
+package that imports bip_utils.
 """
 
 from daemon.keys.deriver import Deriver, DeriverStatistics
+from daemon.keys.keyring import Keyring
+from daemon.keys.vault import Vault
+from daemon.keys.vault_key import KeyPlace
+from daemon.keys.view_keys import ViewKeys
 
-__all__ = ["Deriver", "DeriverStatistics"]
+__all__ = ["Deriver", "DeriverStatistics", "KeyPlace", "Keyring", "Vault", "ViewKeys"]

@@ -62,14 +62,20 @@ def secret_in(text: str) -> str | None:
         return "32 bytes in hexadecimal, which is what a raw private key looks like"
     if re.fullmatch(r"[0-9a-fA-F]{128}", hex_digits):
         return "64 bytes in hexadecimal, which is what a wallet's seed looks like"
-    words = _longest_run_of_words(text)
-    if words >= _SEED_WORDS:
+    words = seed_words(text)
+    if words:
         return f"a list of {words} words, which is what a wallet's seed phrase looks like"
     for token in [text.lstrip(), *_TOKEN.findall(text)]:
         kind = _secret_token(token)
         if kind:
             return kind
     return None
+
+
+def seed_words(text: str) -> int:
+    """How many words the seed phrase has that the text looks like; 0 when it looks like none."""
+    words = _longest_run_of_words(text)
+    return words if words >= _SEED_WORDS else 0
 
 
 def _longest_run_of_words(text: str) -> int:

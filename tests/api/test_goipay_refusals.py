@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
@@ -110,7 +111,7 @@ async def test_keys_are_checked_in_order_and_none_is_stored(
     answer = await call("UpdateCryptoKeys", userId=str(user_id), **keys)
     assert of(answer) == (3, text)
     assert answer.reason == "KEY_REFUSED"
-    for chain in ("btc", "ltc", "eth", "bnb"):
+    for chain in ("xmr", "btc", "ltc", "eth", "bnb"):
         assert await house.store.account(user_id, chain) is None
 
 
@@ -140,13 +141,54 @@ async def test_good_keys_of_every_coin_are_taken_as_often_as_they_come(call: Cal
     for _ in range(2):
         answer = await call("UpdateCryptoKeys", userId=str(user_id), **keys)
         assert not isinstance(answer, Refused), answer
-    for chain in ("btc", "ltc", "eth", "bnb"):
+    for chain in ("xmr", "btc", "ltc", "eth", "bnb"):
         assert await house.store.account(user_id, chain) is not None
-    for chain in ("xmr", "ton"):
-        assert await house.store.account(user_id, chain) is None
-        assert [line.level for line in house.log.lines if line.fields.get("chain") == chain]
-    answer = await call("GetCryptoKeys", userId=str(user_id))
-    assert not answer.HasField("xmrKeys")
+    assert await house.store.account(user_id, "ton") is None
+    assert [line.level for line in house.log.lines if line.fields.get("chain") == "ton"]
+
+
+async def test_view_keys_are_stored_sealed_and_returned_only_where_that_is_allowed(house: House):
+    user_id = await house.user(xmr=f"{XMR_VIEW}:{XMR_SPEND}")
+    stranger = str(await house.invoicing.register_user())
+    account = await house.store.account(user_id, "xmr")
+    assert account is not None
+    assert account.secret is not None
+    for stored in (account.secret, account.key.encode()):
+        assert bytes.fromhex(XMR_VIEW) not in stored
+        assert XMR_VIEW.encode() not in stored
+    async with goipay(house) as call:
+        assert not (await call("GetCryptoKeys", userId=str(user_id))).HasField("xmrKeys")
+    async with goipay(house, reveals=True) as call:
+        keys = (await call("GetCryptoKeys", userId=str(user_id))).xmrKeys
+        assert (keys.privViewKey, keys.pubSpendKey) == (XMR_VIEW, XMR_SPEND)
+        assert not (await call("GetCryptoKeys", userId=stranger)).HasField("xmrKeys")
+        assert of(await call("GetCryptoKeys", userId=STRANGER)) == (3, NO_USER)
+        said = f"{house.log.lines} {call.running.log.entries}"
+    assert XMR_VIEW[:16] not in said
+
+
+async def test_what_a_vault_that_does_not_open_answers(house: House):
+    user_id = await house.user(xmr=f"{XMR_VIEW}:{XMR_SPEND}")
+    account = await house.store.account(user_id, "xmr")
+    assert account is not None
+    assert house.keyring.vault.check([replace(account, chain="other")]) is not None
+    async with goipay(house, reveals=True) as call:
+        for rpc in ("GetCryptoKeys", "UpdateCryptoKeys"):
+            keys = {"privViewKey": XMR_VIEW, "pubSpendKey": XMR_SPEND}
+            more = {"xmrReq": keys, "btcReq": {"masterPubKey": BTC_KEY}} if "Update" in rpc else {}
+            answer = await call(rpc, userId=str(user_id), **more)
+            assert of(answer) == (13, SQL)
+            assert answer.reason == "OPERATOR_NEEDED"
+            assert "vault.key" in str(answer.detail)
+    assert await house.store.account(user_id, "btc") is None
+
+
+async def test_the_same_monero_keys_of_another_user_are_refused(call: Calls, house: House):
+    await house.user(xmr=f"{XMR_VIEW}:{XMR_SPEND}")
+    other = str(await house.invoicing.register_user())
+    keys = {"privViewKey": XMR_VIEW.upper(), "pubSpendKey": XMR_SPEND}
+    answer = await call("UpdateCryptoKeys", userId=other, xmrReq=keys)
+    assert (of(answer), answer.reason) == ((13, SQL), "KEY_IN_USE")
 
 
 async def test_an_update_without_keys_succeeds(call: Calls, house: House):
@@ -173,8 +215,8 @@ async def test_an_impossible_amount_comes_before_the_user(
 
 @pytest.mark.parametrize(
     ("coin", "reason"),
-    [(99, "UNKNOWN_ASSET"), (0, "UNKNOWN_ASSET"), (5, "UNKNOWN_ASSET"), (3, "ASSET_DISABLED"),
-     (2, "NO_KEY"), (2**31 - 1, "UNKNOWN_ASSET"), (-1, "UNKNOWN_ASSET")],
+    [(99, "UNKNOWN_ASSET"), (0, "ASSET_DISABLED"), (4, "UNKNOWN_ASSET"), (5, "UNKNOWN_ASSET"),
+     (3, "ASSET_DISABLED"), (2, "NO_KEY"), (2**31 - 1, "UNKNOWN_ASSET"), (-1, "UNKNOWN_ASSET")],
 )  # fmt: skip
 async def test_a_coin_that_cannot_be_used_is_refused_with_the_reason_beside(
     coin: int, reason: str, call: Calls, house: House

@@ -11,7 +11,6 @@ import grpc
 import trio
 
 from api.grpc.goipay import InvoiceService, UserService
-from daemon.keys.monero import check_monero_keys
 from tests.helpers.google_messages import google_class
 from tests.helpers.grpc_serving import Running, serving
 from tests.helpers.house import House
@@ -120,9 +119,10 @@ def refused(error: Any) -> Refused:
 
 
 @asynccontextmanager
-async def goipay(house: House) -> AsyncIterator[Calls]:
+async def goipay(house: House, *, reveals: bool = False) -> AsyncIterator[Calls]:
     """Serve the house's GoiPay services for the length of a block."""
-    users = UserService(house.invoicing, check_monero_keys=check_monero_keys, log=house.log)
+    reveal = house.keyring.monero.reveal if reveals else None
+    users = UserService(house.invoicing, reveal=reveal, log=house.log)
     invoices = InvoiceService(house.invoicing, hub=house.hub)
     async with serving(users, invoices) as running:
         with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import UUID
 
 import trio
@@ -18,7 +19,7 @@ from actors.event_hub import EventHub
 from actors.invoicing import Invoicing, NewInvoice
 from actors.ports import CommitListener, Store, WallClock
 from api.rest.edge import Edge, HttpLimits
-from daemon.keys import Deriver
+from daemon.keys import KeyPlace, Keyring, Vault
 from daemon.store import MemoryStore
 from tests.helpers.fake_chain import FakeChain
 from tests.helpers.recording_log import RecordingLog
@@ -30,12 +31,14 @@ CATALOGUE = Catalogue(
         Chain("ltc", "Litecoin", "bitcoin", "LTC", 150, 6),
         Chain("eth", "Ethereum", "evm", "ETH", 12, 12),
         Chain("bnb", "BNB Smart Chain", "evm", "BNB", 0.45, 15),
+        Chain("xmr", "Monero", "monero", "XMR", 120, 10, (), 10),
     ),
     assets=(
         Asset("BTC", "btc", "BTC", "Bitcoin", 8),
         Asset("LTC", "ltc", "LTC", "Litecoin", 8),
         Asset("ETH", "eth", "ETH", "Ether", 18),
         Asset("BNB", "bnb", "BNB", "BNB", 18),
+        Asset("XMR", "xmr", "XMR", "Monero", 12),
         Asset("HOUSE_TOKEN", "eth", "HOUSE", "A token of our own", 6, bytes(20)),
     ),
 )
@@ -52,6 +55,8 @@ EVM_KEY = (
     "7GWxpsNY7wxNVBHip"
 )
 
+VAULT_KEY = KeyPlace(key=bytes(range(32)), file=Path("unused"), default=False, source="a test")
+
 
 @dataclass
 class House:
@@ -61,6 +66,7 @@ class House:
     hub: EventHub
     clock: WallClock
     log: RecordingLog
+    keyring: Keyring
     invoicing: Invoicing
     chains: Mapping[str, FakeChain]
     supervisors: Mapping[str, ChainSupervisor]
@@ -162,10 +168,11 @@ async def open_house(
         )
         for chain, fake in fakes.items()
     }
+    keyring = Keyring(Vault(VAULT_KEY, warn=log.warning))
     invoicing = Invoicing(
-        store=store, deriver=Deriver(), catalogue=CATALOGUE, chains=supervisors, clock=clock
+        store=store, deriver=keyring, catalogue=CATALOGUE, chains=supervisors, clock=clock
     )
-    house = House(store, hub, clock, log, invoicing, fakes, supervisors)
+    house = House(store, hub, clock, log, keyring, invoicing, fakes, supervisors)
     async with trio.open_nursery() as nursery:
         for supervisor in supervisors.values():
             await nursery.start(supervisor.run)

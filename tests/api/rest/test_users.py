@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from actors.ports import PersistentError, TransientError
+from tests.helpers.goipay_calls import XMR_SPEND, XMR_VIEW
 from tests.helpers.house import BTC_KEY, EVM_KEY, LTC_KEY
 from tests.helpers.problems import places, problem_of
 
@@ -38,6 +39,28 @@ async def test_keys_are_stored_and_the_same_again_is_fine(client, house):
         response = await client.put(f"/v1/users/{user_id}/keys", json=keys)
         assert (response.status_code, await response.get_data()) == (204, b"")
     assert (await house.invoice(user_id)).terms.path == (0, 1)
+
+
+async def test_monero_keys_are_one_text_and_never_seen_again(client, house):
+    user_id = await house.invoicing.register_user()
+    keys = {"xmr": f"{XMR_VIEW}:{XMR_SPEND}", "btc": BTC_KEY}
+    response = await client.put(f"/v1/users/{user_id}/keys", json=keys)
+    assert response.status_code == 204
+    account = await house.store.account(user_id, "xmr")
+    assert account.key.startswith(XMR_SPEND)
+    metrics = await (await client.get("/metrics")).get_data()
+    assert XMR_VIEW[:16] not in f"{metrics} {account} {house.log.lines}"
+
+
+async def test_refused_monero_keys_are_not_repeated(client, house):
+    user_id = await house.invoicing.register_user()
+    wrong = (f"{XMR_SPEND}:{XMR_VIEW}", f"{XMR_VIEW}:{'02' + '00' * 31}", XMR_VIEW)
+    for text in wrong:
+        response = await client.put(f"/v1/users/{user_id}/keys", json={"xmr": text})
+        document = await problem_of(response, 422, "KEY_REFUSED")
+        assert places(document) == ["#/xmr"]
+        assert XMR_VIEW[:16] not in f"{document} {house.log.lines}"
+    assert await house.store.account(user_id, "xmr") is None
 
 
 async def test_a_bad_key_names_its_field_and_stores_nothing(client, house):

@@ -1,0 +1,65 @@
+"""The keyring at start: the vault checked against what is stored, the view keys at hand."""
+
+from __future__ import annotations
+
+from actors.ports import Account, Directory, Log
+from daemon.config import Config
+from daemon.keys import KeyPlace, Keyring, Vault
+
+FAMILY = "monero"
+"""Whose keys have a secret part."""
+
+
+def key_place(config: Config) -> KeyPlace:
+    """Where the configuration says that the vault's key is."""
+    vault = config.vault
+    setting = "vault.key_file" if vault.key is None else "vault.key"
+    return KeyPlace(
+        key=None if vault.key is None else bytes.fromhex(vault.key.reveal()),
+        file=vault.key_file,
+        default=vault.default,
+        source=config.settings[setting].source,
+    )
+
+
+async def stored_accounts(config: Config, store: Directory, *, used: bool) -> list[Account]:
+    """The accounts whose keys have a secret part, of enabled chains and others."""
+    chains = [one.id for one in config.catalogue.chains.values() if one.family == FAMILY]
+    return [account for chain in chains for account in await store.accounts(chain, used=used)]
+
+
+def needs_vault(config: Config) -> bool:
+    """Whether a chain is enabled whose keys have a secret part."""
+    return any(coin.chain.family == FAMILY for coin in config.coins.values())
+
+
+async def open_keyring(config: Config, store: Directory, *, log: Log) -> Keyring:
+    """Everything that chains are scanned with is open when this returns.
+
+    Raises PersistentError, naming the setting, when the vault's key does not open what is stored
+    and a chain that needs it is enabled. While none is, that is only a warning; view keys are
+    refused then.
+    """
+    vault = Vault(key_place(config), warn=log.warning)
+    keyring = Keyring(vault)
+    problem = vault.check(await stored_accounts(config, store, used=False))
+    if not needs_vault(config):
+        if problem is not None:
+            log.warning("no view key can be stored or used", reason=problem)
+        return keyring
+    vault.require()
+    used = [one for one in await stored_accounts(config, store, used=True) if _enabled(config, one)]
+    for account in used:
+        if account.secret is None:
+            log.error(
+                "payments to this user's invoices are not seen: the view key is not stored; set the"
+                " user's keys again and restart",
+                chain=account.chain,
+                user=str(account.user_id),
+            )
+    keyring.monero.watch(account for account in used if account.secret is not None)
+    return keyring
+
+
+def _enabled(config: Config, account: Account) -> bool:
+    return account.chain in config.coins
