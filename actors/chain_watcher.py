@@ -10,7 +10,8 @@ it replaces.
 The mempool is read whole after every (re)connection, reorg, lost push and for every transaction of
 ours that left it; the answer counts only if the tip did not move meanwhile. A transaction that is
 merely absent, with nothing seen that excludes it, is told as evicted after `eviction_grace_s`: a
-node that was restarted needs time to get its mempool back.
+node that was restarted needs time to get its mempool back. One that the node calls contested is
+told as such at once: it has a rival, and counts again when a block has it.
 
 A node whose tip is an *ancestor* of our view (restarted, still catching up) is behind, not
 reorganised: it is waited for. Only if it insists for `lag_patience_s` is it taken at its word.
@@ -189,7 +190,7 @@ class ChainWatcher:
         await self._news(arrived)
         # Looked at after the news: what came and left in one round would be missed otherwise.
         left = {signal.txid for signal in signals if isinstance(signal, TxLeft)}
-        if not left.isdisjoint(self._index.unconfirmed):
+        if any(txid in self._index.unconfirmed or txid in self._index.contested for txid in left):
             self._mempool_stale = True
         while self._mempool_stale or self._eviction_is_due():
             await self._read_mempool()
@@ -369,12 +370,21 @@ class ChainWatcher:
         self._mempool_stale = False
         self._snapshot_at = began
         self.progress.mempool_reads += 1
-        if snapshot.txs:
+        contested = tuple(
+            RemovedTx(txid, Removal.CONTESTED)
+            for txid in self._index.unconfirmed
+            if txid in snapshot.contested
+        )
+        if snapshot.txs or contested:
             await self._audience.tell(
-                MempoolChanged(snapshot.txs, (), self._clock.now_ms()), self.view
+                MempoolChanged(snapshot.txs, contested, self._clock.now_ms()), self.view
             )
         now = trio.current_time()
-        absent = [txid for txid in self._index.unconfirmed if txid not in snapshot.txids]
+        absent = [
+            txid
+            for txid in (*self._index.unconfirmed, *self._index.contested)
+            if txid not in snapshot.txids
+        ]
         self._missing_since = {txid: self._missing_since.get(txid, now) for txid in absent}
         evicted = tuple(
             RemovedTx(txid, Removal.EVICTED)

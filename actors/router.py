@@ -20,15 +20,17 @@ from actors.core.chain_events import (
     ChainTx,
     MempoolChanged,
     Output,
+    RefusedOutput,
     Removal,
     RemovedTx,
 )
 from actors.core.inputs import (
     ChainShortened,
-    DeadlinePassed,
     HeightFinal,
     HeightTaken,
     Input,
+    OutputsRefused,
+    TimeReached,
     TipReached,
     TxIncluded,
     TxRemoved,
@@ -49,7 +51,9 @@ class Router:
 
     def __init__(self, index: WatchIndex) -> None:
         self.index = index
-        self._deadlines = Agenda()
+        self._instants = Agenda()
+        """Deadlines and locks."""
+        self._unlocks = Agenda()
         self._wakes = Agenda()
         self._finals = Agenda()
         self._retirements = Agenda()
@@ -63,7 +67,11 @@ class Router:
         invoice_id = after.terms.invoice_id
         self.index.update(before, after)
         if before is None and after.open and not after.deadline_reached:
-            self._deadlines.remind(invoice_id, after.terms.expires_at_ms)
+            self._instants.remind(invoice_id, after.terms.expires_at_ms)
+        if (unlock_ms := after.unlock_ms()) is not None:
+            self._instants.remind(invoice_id, unlock_ms)
+        if (unlock_height := after.unlock_height()) is not None:
+            self._unlocks.remind(invoice_id, unlock_height)
         if (wake := after.wake_height()) is not None:
             (self._wakes if after.terms.finality is None else self._finals).remind(invoice_id, wake)
         if (until := after.watched_until()) is not None:
@@ -77,7 +85,10 @@ class Router:
         match event:
             case BlockConnected():
                 await actors.deliver(self._connected(event), height=event.block.height)
-                await self._tip_reached(event.block.height, event.at_ms, actors)
+                mined_ms = event.block.time_s * 1000
+                reached = TipReached(event.block.height, event.at_ms, mined_ms)
+                await self._tip_reached(reached, actors)
+                await self._retire(event.block.height, actors)
             case BlocksDisconnected():
                 height = event.fork_point.height
                 shortened = ChainShortened(height, event.at_ms)
@@ -87,18 +98,22 @@ class Router:
                     {invoice_id: [shortened] for invoice_id in holders}, height=height + 1
                 )
             case MempoolChanged():
-                await actors.deliver(self._mempool(event, actors), height=tip_height + 1)
+                mail = self._mempool(event, actors, tip_height=tip_height)
+                await actors.deliver(mail, height=tip_height + 1)
 
     async def read_up_to(self, as_of_ms: int, actors: InvoiceActors, *, tip_height: int) -> None:
-        """The chain was read up to this instant: deadlines that lie before it have passed."""
-        passed = DeadlinePassed(as_of_ms)
-        while due := self._deadlines.pop_due(as_of_ms):
+        """The chain was read up to this instant: what ends by then (deadlines, locks) has ended."""
+        reached = TimeReached(as_of_ms)
+        while due := self._instants.pop_due(as_of_ms):
             mail: Deliveries = {
-                invoice_id: [passed]
+                invoice_id: [reached]
                 for invoice_id in due
-                if (invoice := actors.invoice(invoice_id)) is not None and invoice.open
+                if (invoice := actors.invoice(invoice_id)) is not None
+                and (invoice.open or invoice.unlock_ms() is not None)
             }
             await actors.deliver(mail, height=tip_height + 1)
+        # What an instant unlocked may have been deep enough for long.
+        await self._tip_reached(TipReached(tip_height, as_of_ms), actors)
 
     async def final_up_to(
         self, height: int, at_ms: int, actors: InvoiceActors, *, tip_height: int
@@ -110,22 +125,24 @@ class Router:
                 invoice_id: [final]
                 for invoice_id in due
                 if (invoice := actors.invoice(invoice_id)) is not None
-                and (wake := invoice.wake_height()) is not None
-                and wake <= height
+                and _is_due(invoice.wake_height(), height)
             }
             await actors.deliver(mail, height=tip_height + 1)
 
-    async def _tip_reached(self, height: int, at_ms: int, actors: InvoiceActors) -> None:
-        reached = TipReached(height, at_ms)
-        while due := self._wakes.pop_due(height):
-            mail: Deliveries = {
-                invoice_id: [reached]
-                for invoice_id in due
-                if (invoice := actors.invoice(invoice_id)) is not None
-                and (wake := invoice.wake_height()) is not None
-                and wake <= height
-            }
-            await actors.deliver(mail, height=height)
+    async def _tip_reached(self, reached: TipReached, actors: InvoiceActors) -> None:
+        height = reached.height
+        # Locks first: what they held back may settle at this very tip.
+        for agenda in (self._unlocks, self._wakes):
+            while due := agenda.pop_due(height):
+                mail: Deliveries = {
+                    invoice_id: [reached]
+                    for invoice_id in due
+                    if (invoice := actors.invoice(invoice_id)) is not None
+                    and any(_is_due(at, height) for at in _heights(invoice))
+                }
+                await actors.deliver(mail, height=height)
+
+    async def _retire(self, height: int, actors: InvoiceActors) -> None:
         while retired := self._retirements.pop_due(height - 1):
             for invoice_id in retired:
                 invoice = actors.invoice(invoice_id)
@@ -141,8 +158,9 @@ class Router:
             mail.setdefault(invoice_id, []).append(HeightTaken(block.height, block.hash, at_ms))
         for tx in event.txs:
             losers = index.conflicting(tx.txid, tx.spends)
+            self._refused(mail, tx, at_ms)
             payees = self._payees(tx)
-            expected = dict.fromkeys(index.unconfirmed.get(tx.txid, ()), ())
+            expected = dict.fromkeys(index.waiting(tx.txid), ())
             for invoice_id, outputs in {**expected, **payees}.items():
                 mail.setdefault(invoice_id, []).append(
                     TxIncluded(tx.txid, outputs, block, at_ms, replaces=losers, spends=tx.spends)
@@ -154,12 +172,15 @@ class Router:
                 index.claim(tx.txid, tx.spends)
         return mail
 
-    def _mempool(self, event: MempoolChanged, actors: InvoiceActors) -> Deliveries:
+    def _mempool(
+        self, event: MempoolChanged, actors: InvoiceActors, *, tip_height: int
+    ) -> Deliveries:
         at_ms, index = event.at_ms, self.index
         mail: Deliveries = {}
         fresh: dict[bytes, Iterable[UUID]] = {}
         for tx in event.added:
             losers = index.conflicting(tx.txid, tx.spends)
+            self._refused(mail, tx, at_ms)
             payees = self._payees(tx)
             overtaken = (tx.txid, *losers)
             if any(_in_a_block(actors.invoice(invoice_id), overtaken) for invoice_id in payees):
@@ -176,6 +197,7 @@ class Router:
                         replaces=losers,
                         spends=tx.spends,
                         known_since_ms=since_ms,
+                        tip_height=tip_height,
                     )
                 )
             removed = (RemovedTx(loser, Removal.REPLACED, tx.txid) for loser in losers)
@@ -194,6 +216,16 @@ class Router:
                 payees.setdefault(invoice_id, []).append(output)
         return {invoice_id: _bounded(outputs) for invoice_id, outputs in payees.items()}
 
+    def _refused(self, mail: Deliveries, tx: ChainTx, at_ms: int) -> None:
+        """Tell whom a transaction seems to pay, and does not."""
+        found: dict[UUID, list[RefusedOutput]] = {}
+        for output in tx.refused:
+            invoice_id = self.index.destinations.get(output.destination)
+            if invoice_id is not None:
+                found.setdefault(invoice_id, []).append(output)
+        for invoice_id, outputs in found.items():
+            mail.setdefault(invoice_id, []).append(OutputsRefused(tuple(outputs), at_ms))
+
     def _removed(
         self,
         mail: Deliveries,
@@ -208,7 +240,7 @@ class Router:
         `fresh` are the payees of transactions that are being told in the same mail.
         """
         for gone in removed:
-            payees = self.index.unconfirmed.get(gone.txid, set()).union(fresh.get(gone.txid, ()))
+            payees = self.index.waiting(gone.txid).union(fresh.get(gone.txid, ()))
             for invoice_id in payees.difference(told):
                 mail.setdefault(invoice_id, []).append(
                     TxRemoved(gone.txid, gone.reason, gone.by, at_ms)
@@ -220,20 +252,33 @@ def _bounded(outputs: list[Output]) -> tuple[Output, ...]:
 
     A stranger may split a payment into as many outputs as fit into a block, and each would be a
     fact with a state after it. The sum is exact; the order in the transaction decides, so mempool
-    and block agree.
+    and block agree. Outputs that are told apart by more than their amount (one-time key, lock) are
+    never added up: chains that have those bound the outputs of a transaction themselves.
     """
     if len(outputs) <= MAX_OUTPUTS:
         return tuple(outputs)
-    kept = outputs[:MAX_OUTPUTS]
-    last = {output.asset: at for at, output in enumerate(kept)}
-    for output in outputs[MAX_OUTPUTS:]:
-        if output.asset not in last:
-            last[output.asset] = len(kept)
-            kept.append(output)
+    kept: list[Output] = []
+    last: dict[str, int] = {}
+    for output in outputs:
+        lock = output.unlock_height if output.unlock_ms is None else output.unlock_ms
+        plain = output.one_time_key is None and lock is None
+        if plain and len(kept) >= MAX_OUTPUTS and output.asset in last:
+            at = last[output.asset]
+            kept[at] = replace(kept[at], amount_base=kept[at].amount_base + output.amount_base)
             continue
-        at = last[output.asset]
-        kept[at] = replace(kept[at], amount_base=kept[at].amount_base + output.amount_base)
+        if plain:
+            last[output.asset] = len(kept)
+        kept.append(output)
     return tuple(kept)
+
+
+def _heights(invoice: Invoice) -> tuple[int | None, int | None]:
+    """The tips at which something of the invoice changes."""
+    return invoice.unlock_height(), invoice.wake_height()
+
+
+def _is_due(at: int | None, now: int) -> bool:
+    return at is not None and at <= now
 
 
 def _in_a_block(invoice: Invoice | None, txids: Collection[bytes]) -> bool:

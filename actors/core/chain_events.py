@@ -38,7 +38,8 @@ class Output:
     unlock_height: int | None = None
     """The lowest tip at which the chain lets the payee move it; None: no such lock."""
     unlock_ms: int | None = None
-    """The Unix millisecond from which the chain lets the payee move it; None: no such lock."""
+    """The Unix millisecond from which the chain lets the payee move it; None: no such lock. At most
+    one of the two locks is set."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Events and invoice states as plain JSON values, and back: the form that is stored and published.
 
 Bytes are lower-case hex, money is a string of decimal digits (JSON numbers end at 2**53), instants
-are integers of Unix milliseconds. `from_json(to_json(x)) == x` for every event and state.
+are integers of Unix milliseconds. `from_json(to_json(x)) == x` for every event and state. What only
+some chains have (OPTIONAL) is left out where there is none.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from uuid import UUID
 
 from actors.core import events as ev
 from actors.core.chain_events import OutPoint, Removal
-from actors.core.invoice import Invoice, Payment, State
+from actors.core.invoice import Invoice, State
+from actors.core.payment import Payment, Refusal
 
 Json = dict[str, Any]
 
@@ -28,6 +30,8 @@ _KINDS: dict[str, type[ev.Event]] = {
         ev.PaymentIncluded,
         ev.PaymentDisconnected,
         ev.PaymentDisplaced,
+        ev.PaymentUnlocked,
+        ev.PaymentRefused,
         ev.InvoiceCovered,
         ev.InvoiceUncovered,
         ev.InvoiceSettled,
@@ -49,6 +53,8 @@ def event_to_json(event: ev.Event) -> Json:
     encoded = dict(zip(names, values_of(event), strict=True))
     for name, encode in encoders:
         encoded[name] = encode(encoded[name])
+    if isinstance(event, _HAVE_OPTIONAL):
+        _add_optional(encoded, event)
     return encoded
 
 
@@ -58,7 +64,9 @@ def event_from_json(kind: str, data: Json) -> ev.Event:
     if event_type is None:
         raise CodecError(f"event kind {kind!r} is unknown to this version")
     try:
-        return event_type(**{name: _decode(name, value) for name, value in data.items()})
+        return event_type(
+            **{name: _decode(event_type, name, value) for name, value in data.items()}
+        )
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise CodecError(f"event of kind {kind!r} cannot be read: {error}") from error
 
@@ -78,7 +86,7 @@ def invoice_from_json(data: Json) -> Invoice:
 
 def state_to_json(invoice: Invoice) -> Json:
     """The part of the state that changes: everything but the terms."""
-    return {
+    encoded: Json = {
         "state": invoice.state.value,
         "version": invoice.version,
         "payments": [_payment_to_json(p) for p in invoice.payments],
@@ -87,6 +95,9 @@ def state_to_json(invoice: Invoice) -> Json:
         "settled_at_ms": invoice.settled_at_ms,
         "updated_at_ms": invoice.updated_at_ms,
     }
+    if invoice.refused:
+        encoded["refused"] = [_refusal_to_json(one) for one in invoice.refused]
+    return encoded
 
 
 def state_from_json(terms: ev.Terms, data: Json) -> Invoice:
@@ -104,6 +115,7 @@ def state_from_json(terms: ev.Terms, data: Json) -> Invoice:
             reversed=data["reversed"],
             settled_at_ms=data["settled_at_ms"],
             updated_at_ms=updated_at_ms,
+            refused=tuple([_refusal_from_json(one) for one in data.get("refused", ())]),
         )
     except (TypeError, ValueError, KeyError, IndexError) as error:
         raise CodecError(f"invoice state cannot be read: {error}") from error
@@ -158,6 +170,9 @@ def terms_from_json(data: Json) -> ev.Terms:
         raise CodecError(f"invoice terms cannot be read: {error}") from error
 
 
+OPTIONAL = ("one_time_key", "unlock_height", "unlock_ms")
+"""Fields of PaymentSeen, PaymentIncluded and Payment that are written only where they are set."""
+_HAVE_OPTIONAL = (ev.PaymentSeen, ev.PaymentIncluded)
 _STATES = {state.value: state for state in State}
 
 
@@ -174,15 +189,15 @@ def _hexes(values: tuple[bytes, ...]) -> list[str]:
     return [value.hex() for value in values]
 
 
-def _encoder(name: str) -> Callable[[Any], Any] | None:
+def _encoder(kind: type[ev.Event], name: str) -> Callable[[Any], Any] | None:
     match name:
-        case "block_hash" | "by":
+        case "block_hash" | "by" | "one_time_key":
             return _hex
         case "outpoint":
             return lambda outpoint: [outpoint.txid.hex(), outpoint.index]
         case "spends":
             return _hexes
-        case "reason":
+        case "reason" if kind is ev.PaymentDisplaced:
             return lambda reason: reason.value
         case "terms":
             return terms_to_json
@@ -199,8 +214,8 @@ _Encoder = tuple[
 
 def _encoder_of(kind: type[ev.Event]) -> _Encoder:
     """The fields, what reads them all at once, and the encoders of those that need one."""
-    names = tuple(field.name for field in fields(kind))
-    special = ((name, _encoder(name)) for name in names)
+    names = tuple(field.name for field in fields(kind) if field.name not in OPTIONAL)
+    special = ((name, _encoder(kind, name)) for name in names)
     encoders = tuple((name, encode) for name, encode in special if encode is not None)
     return names, attrgetter(*names) if len(names) > 1 else lambda event: (event.at_ms,), encoders
 
@@ -208,17 +223,17 @@ def _encoder_of(kind: type[ev.Event]) -> _Encoder:
 _ENCODERS: dict[type, _Encoder] = {kind: _encoder_of(kind) for kind in _KINDS.values()}
 
 
-def _decode(name: str, value: Any) -> Any:
+def _decode(kind: type[ev.Event], name: str, value: Any) -> Any:
     if value is None:
         return None
     match name:
-        case "block_hash" | "by":
+        case "block_hash" | "by" | "one_time_key":
             return bytes.fromhex(value)
         case "outpoint":
             return OutPoint(bytes.fromhex(value[0]), value[1])
         case "spends":
             return tuple(map(bytes.fromhex, value))
-        case "reason":
+        case "reason" if kind is ev.PaymentDisplaced:
             return Removal(value)
         case "terms":
             return terms_from_json(value)
@@ -228,8 +243,31 @@ def _decode(name: str, value: Any) -> Any:
             return value
 
 
-def _payment_to_json(payment: Payment) -> Json:
+def _add_optional(encoded: Json, of: ev.PaymentSeen | ev.PaymentIncluded | Payment) -> None:
+    """OPTIONAL, spelt out: most events have none of them, and each is on the way to the disk."""
+    if of.one_time_key is not None:
+        encoded["one_time_key"] = of.one_time_key.hex()
+    if of.unlock_height is not None:
+        encoded["unlock_height"] = of.unlock_height
+    if of.unlock_ms is not None:
+        encoded["unlock_ms"] = of.unlock_ms
+
+
+def _refusal_to_json(refusal: Refusal) -> Json:
     return {
+        "outpoint": [refusal.outpoint.txid.hex(), refusal.outpoint.index],
+        "asset": refusal.asset,
+        "reason": refusal.reason,
+    }
+
+
+def _refusal_from_json(data: Json) -> Refusal:
+    txid, index = data["outpoint"]
+    return Refusal(OutPoint(bytes.fromhex(txid), index), data["asset"], data["reason"])
+
+
+def _payment_to_json(payment: Payment) -> Json:
+    encoded: Json = {
         "outpoint": [payment.outpoint.txid.hex(), payment.outpoint.index],
         "amount_base": str(payment.amount_base),
         "asset": payment.asset,
@@ -241,6 +279,8 @@ def _payment_to_json(payment: Payment) -> Json:
         "gone_by": payment.gone_by.hex() if payment.gone_by else None,
         "spends": _hexes(payment.spends),
     }
+    _add_optional(encoded, payment)
+    return encoded
 
 
 def _payment_from_json(data: Json) -> Payment:
@@ -255,4 +295,7 @@ def _payment_from_json(data: Json) -> Payment:
         gone=Removal(data["gone"]) if data["gone"] else None,
         gone_by=bytes.fromhex(data["gone_by"]) if data["gone_by"] else None,
         spends=tuple(map(bytes.fromhex, data.get("spends", ()))),
+        one_time_key=bytes.fromhex(data["one_time_key"]) if "one_time_key" in data else None,
+        unlock_height=data.get("unlock_height"),
+        unlock_ms=data.get("unlock_ms"),
     )

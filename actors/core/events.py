@@ -65,6 +65,12 @@ class PaymentSeen:
     """First seen after the deadline, or after the invoice expired: recorded, not credited."""
     spends: tuple[bytes, ...] = ()
     """Some of its transaction's conflict keys, so that a replacement is known after a restart."""
+    one_time_key: bytes | None = None
+    """What two outputs cannot both be spent with (see Output); not stored when there is none."""
+    unlock_height: int | None = None
+    """The tip at which its lock ends, if it was locked then; not stored otherwise."""
+    unlock_ms: int | None = None
+    """The instant at which its lock ends, if it was locked then; not stored otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +87,9 @@ class PaymentIncluded:
     height: int
     block_hash: bytes
     spends: tuple[bytes, ...] = ()
+    one_time_key: bytes | None = None
+    unlock_height: int | None = None
+    unlock_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +105,36 @@ class PaymentDisconnected:
 
 @dataclass(frozen=True, slots=True)
 class PaymentDisplaced:
-    """The payment is gone: replaced, double-spent or evicted."""
+    """The payment is gone: replaced, double-spent, contested, evicted or failed."""
 
     kind: ClassVar[str] = "payment.displaced"
     at_ms: int
     outpoint: OutPoint
     reason: Removal
     by: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentUnlocked:
+    """The payment's lock ended: from now on it counts like any other."""
+
+    kind: ClassVar[str] = "payment.unlocked"
+    at_ms: int
+    outpoint: OutPoint
+    late: bool
+    """Its lock ended after the deadline, or after the invoice expired: it is not credited."""
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentRefused:
+    """ALARM: an output to the invoice's address whose amount nothing proves; it is no payment."""
+
+    kind: ClassVar[str] = "payment.refused"
+    at_ms: int
+    outpoint: OutPoint
+    asset: str
+    reason: str
+    """Why, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +202,14 @@ class SettlementRestored:
     credited_base: int
 
 
-PaymentEvent = PaymentSeen | PaymentIncluded | PaymentDisconnected | PaymentDisplaced
+PaymentEvent = (
+    PaymentSeen
+    | PaymentIncluded
+    | PaymentDisconnected
+    | PaymentDisplaced
+    | PaymentUnlocked
+    | PaymentRefused
+)
 InvoiceEvent = (
     InvoiceCreated
     | InvoiceCovered

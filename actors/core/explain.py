@@ -7,7 +7,10 @@ waiting_confirmations, waiting_finality,
 unconfirmed                                  money on its way
 disconnected, replaced, double_spent,
 evicted, failed, contested                   money that went away, and how
-late_payment, wrong_asset                    money that is recorded, not credited
+late_payment, wrong_asset, locked,
+duplicate_output                             money that is recorded, not credited
+refused_output                               ALARM: what claims to be money and is none
+not_spendable                                settled or not: when the money can be moved
 deadline_protected, deadline_held, expired   what the deadline did
 settled, reversed                            the end, and the alarm after it
 chain_starting, chain_behind, chain_unreachable, chain_refused, chain_crashed, chain_disabled
@@ -23,9 +26,17 @@ from datetime import UTC, datetime, timedelta
 
 from actors.core.assets import Catalogue
 from actors.core.chain_events import OutPoint, Removal
-from actors.core.events import Event, PaymentDisconnected, PaymentIncluded, PaymentSeen, Terms
-from actors.core.invoice import Invoice, Payment, State
+from actors.core.events import (
+    Event,
+    PaymentDisconnected,
+    PaymentIncluded,
+    PaymentSeen,
+    PaymentUnlocked,
+    Terms,
+)
+from actors.core.invoice import Invoice, State
 from actors.core.money import format_decimal
+from actors.core.payment import Payment
 
 PAYMENTS_EXPLAINED = 10
 """The newest payments are explained one by one; a stranger can make any number of them."""
@@ -62,10 +73,14 @@ def explain(
     """The reasons for the invoice's state, most important first; never empty.
 
     With the invoice's `history` a payment that a reorg took out of its block is told from one that
-    was never in any.
+    was never in any, and one that was unlocked too late from one that came back too late.
     """
     taken_out = _disconnected(history)
-    return tuple(_Explanation(invoice, now_ms, catalogue, situation, taken_out).reasons())
+    unlocked = {event.outpoint: event for event in history if isinstance(event, PaymentUnlocked)}
+    said = _Explanation(
+        invoice, now_ms, catalogue, situation, taken_out, unlocked, invoice.duplicates()
+    )
+    return tuple(said.reasons())
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,8 @@ class _Explanation:
     catalogue: Catalogue
     situation: ChainSituation
     disconnected: Mapping[OutPoint, PaymentDisconnected]
+    unlocked: Mapping[OutPoint, PaymentUnlocked]
+    duplicates: frozenset[OutPoint]
 
     @property
     def terms(self) -> Terms:
@@ -96,7 +113,9 @@ class _Explanation:
             yield from self._deadline()
         if invoice.overpaid:
             yield self._overpaid()
+        yield from self._refused()
         yield from self._payments()
+        yield from self._not_spendable()
 
     # --- the chain --------------------------------------------------------------------------------
 
@@ -179,15 +198,19 @@ class _Explanation:
             return
         left = None if tip is None else max(0, wake - tip)
         have = "" if left is None else f"{max(0, depth - left)} of {depth} confirmations; "
-        chain = self.catalogue.chains.get(self.terms.chain)
-        when = ""
-        if left and chain:
-            time = duration(round(left * chain.block_time_s * 1000))
-            when = f", {_count(left, 'block')} from now, about {time}"
         yield Reason(
             "waiting_confirmations",
-            f"The money is in a block: {have}the invoice settles at block {wake}{when}.",
+            f"The money is in a block: {have}the invoice settles at block"
+            f" {wake}{self._from_now(wake)}.",
         )
+
+    def _from_now(self, height: int) -> str:
+        """How far away that height is; empty when that is not known, or it is reached."""
+        chain, tip = self.catalogue.chains.get(self.terms.chain), self._tip
+        if chain is None or tip is None or height <= tip:
+            return ""
+        time = duration(round((height - tip) * chain.block_time_s * 1000))
+        return f", {_count(height - tip, 'block')} from now, about {time}"
 
     @property
     def _needed(self) -> str:
@@ -239,6 +262,42 @@ class _Explanation:
         if more > 0:
             yield Reason("more_payments", f"{_count(more, 'older payment')} not explained here.")
 
+    def _refused(self) -> Iterator[Reason]:
+        for refused in self.invoice.refused[:1]:
+            more = len(self.invoice.refused) - 1
+            others = f" (and {_count(more, 'more such output')})" if more else ""
+            yield Reason(
+                "refused_output",
+                f"ALARM: output {refused.outpoint.index} of transaction"
+                f" {self._hash(refused.outpoint.txid)}{others} is no payment: {refused.reason}."
+                " It counts for nothing; do not deliver for it, and tell the payer.",
+            )
+
+    def _not_spendable(self) -> Iterator[Reason]:
+        """When confirmed money can be moved, where the chain makes the payee wait longer."""
+        chain, tip = self.catalogue.chains.get(self.terms.chain), self._tip
+        if chain is None or not chain.unlock_blocks or tip is None:
+            return
+        waits = [
+            (height, payment.amount_base)
+            for payment in self.invoice.payments
+            if payment.outpoint not in self.duplicates
+            and payment.asset == self.terms.asset
+            and not payment.locked
+            and payment.confirmations(tip) >= max(1, self.invoice.required_depth)
+            and (height := payment.spendable_height(chain.unlock_blocks)) is not None
+            and height > tip
+        ]
+        if waits:
+            highest = max(height for height, _ in waits)
+            amount = self._amount(sum(amount_base for _, amount_base in waits))
+            yield Reason(
+                "not_spendable",
+                f"{amount} is confirmed, but {chain.name} lets nobody spend what is not"
+                f" {_count(chain.unlock_blocks, 'block')} deep: it can be moved when the chain is"
+                f" at block {highest}{self._from_now(highest)}. The invoice does not wait for it.",
+            )
+
     def _payment(self, payment: Payment) -> Reason | None:
         """What is remarkable about one payment; None for a plain one."""
         what = f"{self._amount(payment.amount_base, payment.asset)} in transaction"
@@ -251,6 +310,14 @@ class _Explanation:
                 f"{what}: the invoice asks for {self._symbol(self.terms.asset)}; recorded, not"
                 " credited. Settle it with the payer by hand.",
             )
+        if payment.outpoint in self.duplicates:
+            return Reason(
+                "duplicate_output",
+                f"{what} has the same one-time key as another payment to this invoice: only one of"
+                " the two can ever be spent, so only the one that came first counts.",
+            )
+        if payment.locked:
+            return self._locked(payment, what)
         if payment.late:
             after_ms = payment.first_seen_ms - self.terms.expires_at_ms
             when = (
@@ -258,10 +325,30 @@ class _Explanation:
                 if after_ms > 0
                 else "came back after the invoice had expired"
             )
+            late_by_lock = self.unlocked.get(payment.outpoint)
+            if after_ms <= 0 and late_by_lock is not None and late_by_lock.late:
+                when = "was locked by its sender until after the deadline"
             return Reason("late_payment", f"{what} {when}: recorded, not credited.")
         if payment.unconfirmed and self.invoice.required_depth:
             return self._unconfirmed(payment, what)
         return None
+
+    def _locked(self, payment: Payment, what: str) -> Reason:
+        in_time = self.invoice.open and not payment.late
+        if payment.unlock_ms is not None:
+            until = utc(payment.unlock_ms)
+            in_time = in_time and payment.unlock_ms <= self.terms.expires_at_ms
+        else:
+            height = payment.unlock_height or 0
+            until = f"the chain is at block {height}{self._from_now(height)}"
+        then = (
+            "it counts from then on, if that is not after the deadline"
+            if in_time
+            else "it is recorded, not credited"
+        )
+        return Reason(
+            "locked", f"{what} is locked by its sender and cannot be moved until {until}; {then}."
+        )
 
     def _unconfirmed(self, payment: Payment, what: str) -> Reason:
         needs = f"it needs {self._needed}"

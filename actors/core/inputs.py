@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actors.core.chain_events import Output, Removal
+from actors.core.chain_events import Output, RefusedOutput, Removal
 from actors.core.chain_view import BlockRef
 
 KEPT_SPENDS = 8
@@ -30,6 +30,8 @@ class TxSeen:
     """Conflict keys (see ChainTx.spends); the first KEPT_SPENDS are recorded with the payment."""
     known_since_ms: int | None = None
     """When the node first had it, if that was before `at_ms` (it came while we were down)."""
+    tip_height: int | None = None
+    """The tip at which it was seen: a lock that has ended by then is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,14 @@ class TxIncluded:
     at_ms: int
     replaces: tuple[bytes, ...] = ()
     spends: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputsRefused:
+    """Outputs to the invoice's address that are no payments, in a block or in the mempool."""
+
+    outputs: tuple[RefusedOutput, ...]
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +91,8 @@ class TipReached:
 
     height: int
     at_ms: int
+    mined_ms: int | None = None
+    """What that block's header says, which decides after downtime; None: `at_ms`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +104,8 @@ class HeightFinal:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadlinePassed:
-    """The chain has been read up to `at_ms`, which is not before the invoice's deadline."""
+class TimeReached:
+    """The chain has been read up to `at_ms`: deadlines and locks that end by then have ended."""
 
     at_ms: int
 
@@ -101,10 +113,11 @@ class DeadlinePassed:
 Input = (
     TxSeen
     | TxIncluded
+    | OutputsRefused
     | TxRemoved
     | ChainShortened
     | HeightTaken
     | TipReached
     | HeightFinal
-    | DeadlinePassed
+    | TimeReached
 )

@@ -3,7 +3,9 @@
 The rules
 ---------
 1. Money counts for an invoice (is *credited*) when it is of the invoice's asset, was first seen by
-   the deadline, and is in the mempool or on the active chain.
+   the deadline, and is in the mempool or on the active chain. Locked money does not count while its
+   lock holds, and is late when it ends after the deadline. Of two outputs that cannot both be spent
+   (see Output.one_time_key) the one recorded first counts while it is there.
 2. Credited money that reaches the required amount *covers* the invoice: PENDING becomes SEEN. When
    a reorg, replacement or eviction takes it away, SEEN falls back to PENDING.
 3. Credited money at the required depth that reaches the amount *settles* it: SEEN becomes SETTLED.
@@ -11,7 +13,8 @@ The rules
    confirmations, and expires only if it is uncovered after the deadline.
 5. SETTLED and EXPIRED are final. Later money is recorded and flagged (overpaid, late); money that
    leaves a settled invoice raises an alarm (SettlementReversed), and the state stays.
-6. An output of nothing is no payment: tokens can be "transferred" to anybody, zero at a time.
+6. An output of nothing is no payment: tokens can be "transferred" to anybody, zero at a time. Nor
+   is one that proves no amount (refused): it is recorded as an alarm, once.
 
 Theory of operation
 -------------------
@@ -30,7 +33,6 @@ from types import MappingProxyType
 from typing import assert_never
 
 from actors.core.chain_events import OutPoint, Output, Removal
-from actors.core.chain_view import BlockRef
 from actors.core.events import (
     DeadlineReached,
     Event,
@@ -42,7 +44,9 @@ from actors.core.events import (
     PaymentDisconnected,
     PaymentDisplaced,
     PaymentIncluded,
+    PaymentRefused,
     PaymentSeen,
+    PaymentUnlocked,
     SettlementRestored,
     SettlementReversed,
     Terms,
@@ -50,18 +54,32 @@ from actors.core.events import (
 from actors.core.inputs import (
     KEPT_SPENDS,
     ChainShortened,
-    DeadlinePassed,
     HeightFinal,
     HeightTaken,
     Input,
+    OutputsRefused,
+    TimeReached,
     TipReached,
     TxIncluded,
     TxRemoved,
     TxSeen,
 )
+from actors.core.payment import (
+    IllegalTransitionError,
+    Payment,
+    PlacedEvent,
+    Refusal,
+    counting,
+    fold_payment,
+)
 
-KEEP_DISPLACED = 32
-"""Displaced payments kept in the state for explanations; the log has them all."""
+KEEP_REFUSED = 16
+"""Refused outputs recorded of one invoice: enough for an alarm, and a bound on what a stranger can
+make us write."""
+MAX_REASON = 200
+"""Characters kept of why an output was refused."""
+FAR_MS = 253_402_300_799_999
+"""A lock may name any instant; one after the year 9999 is recorded as its end."""
 
 
 _Transition = (
@@ -103,37 +121,6 @@ TRANSITIONS: Mapping[State, Mapping[type[_Transition], State]] = MappingProxyTyp
 )
 
 
-class IllegalTransitionError(AssertionError):
-    """An event was folded into a state that does not allow it: a bug or a damaged log."""
-
-
-@dataclass(frozen=True, slots=True)
-class Payment:
-    """One output to the invoice's address, as the active chain and the mempool have it now."""
-
-    outpoint: OutPoint
-    amount_base: int
-    asset: str
-    first_seen_ms: int
-    late: bool
-    height: int | None = None
-    """Its block's height; None while it is unconfirmed."""
-    block_hash: bytes | None = None
-    gone: Removal | None = None
-    """Why it is neither in the mempool nor on the chain; None while it is."""
-    gone_by: bytes | None = None
-    spends: tuple[bytes, ...] = ()
-    """Some of its transaction's conflict keys (see ChainTx.spends)."""
-
-    @property
-    def unconfirmed(self) -> bool:
-        return self.height is None and self.gone is None
-
-    def confirmations(self, tip_height: int) -> int:
-        """Mempool 0, tip 1; 0 also while our tip is still below the payment's block."""
-        return 0 if self.height is None else max(0, tip_height - self.height + 1)
-
-
 @dataclass(frozen=True, slots=True)
 class Invoice:
     """An invoice's state: the fold of its events."""
@@ -148,6 +135,8 @@ class Invoice:
     reversed: bool = False
     settled_at_ms: int | None = None
     updated_at_ms: int = 0
+    refused: tuple[Refusal, ...] = ()
+    """ALARM: outputs to the address that are no payments; the first KEEP_REFUSED of them."""
 
     @property
     def needed_base(self) -> int:
@@ -156,12 +145,12 @@ class Invoice:
 
     @property
     def received_base(self) -> int:
-        """All money of the invoice's asset in mempool and active chain, late money too."""
+        """All money of the invoice's asset in mempool and active chain, late and locked too."""
         return sum(p.amount_base for p in self._present())
 
     @property
     def credited_base(self) -> int:
-        """The part of `received_base` that came in time."""
+        """The part of `received_base` that came in time and is not locked."""
         return sum(p.amount_base for p in self._credited())
 
     @property
@@ -225,21 +214,44 @@ class Invoice:
     def watched_until(self) -> int | None:
         """The tip height up to which this invoice must stay in memory; None: without end.
 
-        An open invoice, or one with unconfirmed money, has no end; -1 when nothing is left to see.
+        An open invoice, or one with money that is unconfirmed, contested or locked until some
+        instant, has no end; -1 when nothing is left to see.
         """
-        if self.open or any(p.unconfirmed for p in self.payments):
+        if self.open or any(p.unconfirmed or p.contested for p in self.payments):
             return None
-        heights = [p.height for p in self.payments if p.height is not None]
-        return max(heights) + self.terms.watch_depth - 1 if heights else -1
+        if self.unlock_ms() is not None:
+            return None
+        depth = self.terms.watch_depth - 1
+        placed = [(p, p.height) for p in self.payments if p.height is not None]
+        return max((max(at + depth, p.unlock_height or 0) for p, at in placed), default=-1)
+
+    def unlock_height(self) -> int | None:
+        """The lowest tip at which `TipReached` would unlock a payment; None if no tip would."""
+        heights = (p.unlock_height for p in self.payments if p.gone is None)
+        return min((height for height in heights if height is not None), default=None)
+
+    def unlock_ms(self) -> int | None:
+        """The first instant at which `TimeReached` would unlock a payment; None if none would."""
+        instants = (p.unlock_ms for p in self.payments if p.gone is None)
+        return min((at_ms for at_ms in instants if at_ms is not None), default=None)
+
+    def duplicates(self) -> frozenset[OutPoint]:
+        """Payments that are there and count for nothing, for another one has their key."""
+        counted = {p.outpoint for p in self._present()}
+        return frozenset(
+            p.outpoint
+            for p in self.payments
+            if p.gone is None and p.asset == self.terms.asset and p.outpoint not in counted
+        )
 
     def find(self, outpoint: OutPoint) -> Payment | None:
         return next((p for p in self.payments if p.outpoint == outpoint), None)
 
     def _present(self) -> Iterable[Payment]:
-        return (p for p in self.payments if p.gone is None and p.asset == self.terms.asset)
+        return counting(self.payments, self.terms.asset)
 
     def _credited(self) -> Iterable[Payment]:
-        return (p for p in self._present() if not p.late)
+        return (p for p in self._present() if not (p.late or p.locked))
 
 
 # --- evolve: fold one fact ------------------------------------------------------------------------
@@ -253,8 +265,11 @@ def evolve(invoice: Invoice | None, event: Event) -> Invoice:
         return Invoice(terms=event.terms, updated_at_ms=event.at_ms)
     if invoice is None:
         raise IllegalTransitionError(f"{event.kind} comes before the invoice's creation")
-    if isinstance(event, PaymentSeen | PaymentIncluded | PaymentDisconnected | PaymentDisplaced):
-        changed = replace(invoice, payments=_fold_payment(invoice, event))
+    if isinstance(event, PlacedEvent):
+        changed = replace(invoice, payments=fold_payment(invoice.payments, event))
+    elif isinstance(event, PaymentRefused):
+        refusal = Refusal(event.outpoint, event.asset, event.reason)
+        changed = replace(invoice, refused=(*invoice.refused, refusal))
     else:
         changed = _fold_transition(invoice, event)
     return replace(changed, version=invoice.version + 1, updated_at_ms=event.at_ms)
@@ -283,62 +298,6 @@ def _fold_transition(invoice: Invoice, event: _Transition) -> Invoice:
     )
 
 
-def _fold_payment(
-    invoice: Invoice,
-    event: PaymentSeen | PaymentIncluded | PaymentDisconnected | PaymentDisplaced,
-) -> tuple[Payment, ...]:
-    known = invoice.find(event.outpoint)
-    match event:
-        case PaymentSeen():
-            if known is not None and known.gone is None:
-                raise IllegalTransitionError(f"{event.outpoint} was there already")
-            payment = Payment(
-                event.outpoint,
-                event.amount_base,
-                event.asset,
-                event.first_seen_ms,
-                event.late,
-                spends=event.spends,
-            )
-        case PaymentIncluded():
-            if known is not None and known.height is not None:
-                raise IllegalTransitionError(f"{event.outpoint} was in a block already")
-            payment = Payment(
-                event.outpoint,
-                event.amount_base,
-                event.asset,
-                event.first_seen_ms,
-                event.late,
-                height=event.height,
-                block_hash=event.block_hash,
-                spends=event.spends,
-            )
-        case PaymentDisconnected():
-            if known is None or known.height is None:
-                raise IllegalTransitionError(f"{event.outpoint} was not in a block")
-            payment = replace(known, height=None, block_hash=None)
-        case PaymentDisplaced():
-            if known is None or not known.unconfirmed:
-                raise IllegalTransitionError(f"{event.outpoint} was not in the mempool")
-            payment = replace(known, gone=event.reason, gone_by=event.by)
-        case _:
-            assert_never(event)
-    if known is None:
-        return (*invoice.payments, payment)
-    payments = tuple(payment if p is known else p for p in invoice.payments)
-    return _bounded(payments, newest=payment)
-
-
-def _bounded(payments: tuple[Payment, ...], *, newest: Payment) -> tuple[Payment, ...]:
-    """A bound on what a stranger who replaces his payment for ever can make us keep."""
-    gone = [p for p in payments if p.gone is not None]
-    if len(gone) <= KEEP_DISPLACED:
-        return payments
-    # The newest may have been recorded first of all, and is what a person will ask about.
-    forgotten = next(p for p in gone if p is not newest)
-    return tuple(p for p in payments if p is not forgotten)
-
-
 # --- decide: which facts are new ------------------------------------------------------------------
 
 
@@ -350,45 +309,38 @@ def create(terms: Terms) -> InvoiceCreated:
 def decide(invoice: Invoice, happened: Input) -> tuple[Event, ...]:
     """The facts that `happened` adds; empty when the state knows it all already."""
     draft = _Draft(invoice)
+    at_ms = happened.at_ms
     tip_height: int | None = None
     final_height: int | None = None
     match happened:
         case TxSeen():
-            for output in _paying(happened.outputs):
-                _see(draft, output, happened)
-            _displace(draft, happened.replaces, Removal.REPLACED, happened.txid, happened.at_ms)
+            _see(draft, happened)
         case TxIncluded():
-            for output in _paying(happened.outputs):
-                _include(draft, output, happened)
-            # Two that exclude each other are not in one chain: the loser's block is a stale one.
-            _disconnect(
-                draft, lambda p, _: p.outpoint.txid in happened.replaces, at_ms=happened.at_ms
-            )
-            _displace(draft, happened.replaces, Removal.DOUBLE_SPENT, happened.txid, happened.at_ms)
-            _displace(draft, (happened.txid,), Removal.FAILED, None, happened.at_ms)
+            _include(draft, happened)
             tip_height = happened.block.height
+        case OutputsRefused():
+            _refuse(draft, happened)
         case TxRemoved():
-            _displace(draft, (happened.txid,), happened.reason, happened.by, happened.at_ms)
+            _displace(draft, (happened.txid,), happened.reason, happened.by, at_ms)
         case ChainShortened():
-            _disconnect(draft, lambda _, at: at > happened.height, at_ms=happened.at_ms)
+            _disconnect(draft, lambda _, at: at > happened.height, at_ms=at_ms)
             tip_height = happened.height
         case HeightTaken():
             _disconnect(
                 draft,
                 lambda p, at: at == happened.height and p.block_hash != happened.block_hash,
-                at_ms=happened.at_ms,
+                at_ms=at_ms,
             )
         case TipReached():
+            _reach_height(draft, happened)
             tip_height = happened.height
         case HeightFinal():
             final_height = happened.height
-        case DeadlinePassed():
-            due = happened.at_ms >= invoice.terms.expires_at_ms
-            if due and invoice.open and not invoice.deadline_reached:
-                draft.record(DeadlineReached(happened.at_ms))
+        case TimeReached():
+            _reach_time(draft, at_ms)
         case _:
             assert_never(happened)
-    _follow(draft, happened.at_ms, tip_height if invoice.terms.finality is None else final_height)
+    _follow(draft, at_ms, tip_height if invoice.terms.finality is None else final_height)
     return tuple(draft.events)
 
 
@@ -410,12 +362,19 @@ def _paying(outputs: Iterable[Output]) -> Iterable[Output]:
     return (output for output in outputs if output.amount_base > 0)
 
 
-def _see(draft: _Draft, output: Output, seen: TxSeen) -> None:
+def _see(draft: _Draft, seen: TxSeen) -> None:
+    for output in _paying(seen.outputs):
+        _see_output(draft, output, seen)
+    _displace(draft, seen.replaces, Removal.REPLACED, seen.txid, seen.at_ms)
+
+
+def _see_output(draft: _Draft, output: Output, seen: TxSeen) -> None:
     known = draft.invoice.find(output.outpoint)
     if known is not None and known.gone is None:
         return
     since_ms = seen.at_ms if seen.known_since_ms is None else min(seen.at_ms, seen.known_since_ms)
     first_seen_ms, late = _timing(draft.invoice, known, seen.replaces, since_ms)
+    unlock_height, unlock_ms = _lock(known, output, tip_height=seen.tip_height, at_ms=since_ms)
     draft.record(
         PaymentSeen(
             at_ms=seen.at_ms,
@@ -425,11 +384,23 @@ def _see(draft: _Draft, output: Output, seen: TxSeen) -> None:
             first_seen_ms=first_seen_ms,
             late=late,
             spends=seen.spends[:KEPT_SPENDS],
+            one_time_key=output.one_time_key,
+            unlock_height=unlock_height,
+            unlock_ms=unlock_ms,
         )
     )
 
 
-def _include(draft: _Draft, output: Output, included: TxIncluded) -> None:
+def _include(draft: _Draft, included: TxIncluded) -> None:
+    for output in _paying(included.outputs):
+        _include_output(draft, output, included)
+    # Two that exclude each other are not in one chain: the loser's block is a stale one.
+    _disconnect(draft, lambda p, _: p.outpoint.txid in included.replaces, at_ms=included.at_ms)
+    _displace(draft, included.replaces, Removal.DOUBLE_SPENT, included.txid, included.at_ms)
+    _displace(draft, (included.txid,), Removal.FAILED, None, included.at_ms)
+
+
+def _include_output(draft: _Draft, output: Output, included: TxIncluded) -> None:
     block = included.block
     known = draft.invoice.find(output.outpoint)
     if known is not None and known.block_hash == block.hash:
@@ -438,9 +409,9 @@ def _include(draft: _Draft, output: Output, included: TxIncluded) -> None:
         draft.record(
             PaymentDisconnected(included.at_ms, known.outpoint, known.height, known.block_hash)
         )
-    first_seen_ms, late = _timing(
-        draft.invoice, known, included.replaces, _first_known_ms(block, included.at_ms)
-    )
+    since_ms = _by_header(block.time_s * 1000, included.at_ms)
+    first_seen_ms, late = _timing(draft.invoice, known, included.replaces, since_ms)
+    unlock_height, unlock_ms = _lock(known, output, tip_height=block.height, at_ms=since_ms)
     draft.record(
         PaymentIncluded(
             at_ms=included.at_ms,
@@ -452,13 +423,68 @@ def _include(draft: _Draft, output: Output, included: TxIncluded) -> None:
             height=block.height,
             block_hash=block.hash,
             spends=included.spends[:KEPT_SPENDS],
+            one_time_key=output.one_time_key,
+            unlock_height=unlock_height,
+            unlock_ms=unlock_ms,
         )
     )
 
 
-def _first_known_ms(block: BlockRef, at_ms: int) -> int:
+def _by_header(mined_ms: int | None, at_ms: int) -> int:
     """After downtime a block is read long after it was mined: its header's time decides then."""
-    return min(at_ms, block.time_s * 1000)
+    return at_ms if mined_ms is None else min(at_ms, mined_ms)
+
+
+def _lock(
+    known: Payment | None, output: Output, *, tip_height: int | None, at_ms: int
+) -> tuple[int | None, int | None]:
+    """The height and the instant of a lock that still holds.
+
+    What stands stays locked or unlocked as it is, whatever blocks come and go around it: only
+    `TipReached` and `TimeReached` end a lock, and say whether that was too late.
+    """
+    if known is not None and known.gone is None:
+        return known.unlock_height, known.unlock_ms
+    height, unlock_ms = output.unlock_height, output.unlock_ms
+    if height is not None and tip_height is not None and height <= tip_height:
+        height = None
+    if unlock_ms is not None:
+        unlock_ms = None if unlock_ms <= at_ms else min(unlock_ms, FAR_MS)
+    return height, unlock_ms
+
+
+def _reach_height(draft: _Draft, reached: TipReached) -> None:
+    """End the locks that end by this tip."""
+    ended_ms = _by_header(reached.mined_ms, reached.at_ms)
+    for payment in draft.invoice.payments:
+        ends = payment.unlock_height
+        if payment.gone is None and ends is not None and ends <= reached.height:
+            _unlock(draft, payment, ended_ms, at_ms=reached.at_ms)
+
+
+def _reach_time(draft: _Draft, at_ms: int) -> None:
+    """End the locks and the time to pay that end by `at_ms`."""
+    for payment in draft.invoice.payments:
+        ends = payment.unlock_ms
+        if payment.gone is None and ends is not None and ends <= at_ms:
+            _unlock(draft, payment, ends, at_ms=at_ms)
+    invoice = draft.invoice
+    if at_ms >= invoice.terms.expires_at_ms and invoice.open and not invoice.deadline_reached:
+        draft.record(DeadlineReached(at_ms))
+
+
+def _unlock(draft: _Draft, payment: Payment, ended_ms: int, *, at_ms: int) -> None:
+    invoice = draft.invoice
+    late = invoice.state is State.EXPIRED or ended_ms > invoice.terms.expires_at_ms
+    draft.record(PaymentUnlocked(at_ms, payment.outpoint, late))
+
+
+def _refuse(draft: _Draft, refused: OutputsRefused) -> None:
+    for output in refused.outputs:
+        known = draft.invoice.refused
+        if len(known) < KEEP_REFUSED and all(one.outpoint != output.outpoint for one in known):
+            reason = output.reason[:MAX_REASON]
+            draft.record(PaymentRefused(refused.at_ms, output.outpoint, output.asset, reason))
 
 
 def _timing(
@@ -487,7 +513,9 @@ def _displace(
     draft: _Draft, txids: tuple[bytes, ...], reason: Removal, by: bytes | None, at_ms: int
 ) -> None:
     for payment in draft.invoice.payments:
-        if payment.outpoint.txid in txids and payment.unconfirmed:
+        # A contested one is already gone; what became of it is said once more.
+        waits = payment.unconfirmed or (payment.contested and reason is not Removal.CONTESTED)
+        if payment.outpoint.txid in txids and waits:
             draft.record(PaymentDisplaced(at_ms, payment.outpoint, reason, by))
 
 

@@ -24,6 +24,7 @@ class WatchIndex:
         "_spends",
         "by_height",
         "conflicts",
+        "contested",
         "destinations",
         "sizes",
         "unconfirmed",
@@ -41,11 +42,13 @@ class WatchIndex:
         """
         self.unconfirmed: dict[bytes, set[UUID]] = {}
         """txid → invoices that it pays and that wait for it to confirm."""
+        self.contested: dict[bytes, set[UUID]] = {}
+        """txid → invoices that it would pay if a block chose it, and not its rival."""
         self.by_height: dict[int, dict[UUID, set[bytes]]] = {}
         """Height → invoices with a payment there → hashes of the blocks that hold them."""
         self._spends: dict[bytes, tuple[bytes, ...]] = {}
         self._payees: dict[bytes, set[UUID]] = {}
-        """txid → invoices that it pays, in the mempool or on the chain."""
+        """txid → invoices that it pays, in the mempool (contested or not) or on the chain."""
 
     def watch(self, destination: bytes, invoice_id: UUID) -> None:
         """Watch `destination` for ever. An address belongs to one invoice only: asserted."""
@@ -59,12 +62,14 @@ class WatchIndex:
         for payment in before.payments if before else ():
             self._drop(invoice_id, payment.outpoint.txid, payment.height)
         for payment in after.payments:
-            if payment.gone is None:
+            if payment.gone is None or payment.contested:
                 self._payees.setdefault(payment.outpoint.txid, set()).add(invoice_id)
                 if payment.spends and payment.outpoint.txid not in self._spends:
                     self.claim(payment.outpoint.txid, payment.spends)
             if payment.unconfirmed:
                 self.unconfirmed.setdefault(payment.outpoint.txid, set()).add(invoice_id)
+            elif payment.contested:
+                self.contested.setdefault(payment.outpoint.txid, set()).add(invoice_id)
             elif payment.height is not None and payment.block_hash is not None:
                 holders = self.by_height.setdefault(payment.height, {})
                 holders.setdefault(invoice_id, set()).add(payment.block_hash)
@@ -87,6 +92,10 @@ class WatchIndex:
         for key in self._spends.pop(txid, ()):
             if self.conflicts.get(key) == txid:
                 del self.conflicts[key]
+
+    def waiting(self, txid: bytes) -> frozenset[UUID]:
+        """Invoices that wait to hear what becomes of this unconfirmed transaction."""
+        return frozenset(self.unconfirmed.get(txid, ())).union(self.contested.get(txid, ()))
 
     def conflicting(self, txid: bytes, spends: Iterable[bytes]) -> tuple[bytes, ...]:
         """The watched transactions that a transaction with these inputs excludes."""
@@ -114,6 +123,7 @@ class WatchIndex:
 
     def _drop(self, invoice_id: UUID, txid: bytes, height: int | None) -> None:
         _discard(self.unconfirmed, txid, invoice_id)
+        _discard(self.contested, txid, invoice_id)
         _discard(self._payees, txid, invoice_id)
         if height is not None:
             holders = self.by_height.get(height)

@@ -11,8 +11,9 @@ from actors.chain_supervisor import ChainHealth
 from actors.core.assets import Asset, Catalogue
 from actors.core.chain_events import Removal
 from actors.core.codec import event_to_json
-from actors.core.invoice import Invoice, Payment, State
+from actors.core.invoice import Invoice, State
 from actors.core.money import format_decimal
+from actors.core.payment import Payment, Refusal
 from actors.ports import LogEntry
 from api.convert import STATUS_WORD, format_instant
 
@@ -27,6 +28,9 @@ def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | N
     tip = _tip(invoice, health)
     due_base = max(0, terms.required_base - invoice.credited_base) if invoice.open else 0
     asset = catalogue.assets.get(terms.asset)
+    chain = catalogue.chains.get(terms.chain)
+    unlock_blocks = chain.unlock_blocks if chain else 0
+    duplicates = invoice.duplicates()
     return {
         "id": str(terms.invoice_id),
         "user_id": str(terms.user_id),
@@ -40,6 +44,7 @@ def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | N
             "overpaid": invoice.overpaid,
             "late": invoice.late,
             "reversed": invoice.reversed,
+            "refused": bool(invoice.refused),
         },
         **_money("amount", terms.required_base, asset),
         **_money("received", invoice.received_base, asset),
@@ -53,7 +58,15 @@ def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | N
         "confirmed_at": _instant_or_none(invoice.settled_at_ms),
         "updated_at": format_instant(invoice.updated_at_ms),
         "version": invoice.version,
-        "payments": [_payment_json(one, terms.chain, catalogue, tip) for one in invoice.payments],
+        "payments": [
+            {
+                **_payment_json(one, terms.chain, catalogue, tip),
+                "duplicate": one.outpoint in duplicates,
+                "spendable_at_height": one.spendable_height(unlock_blocks),
+            }
+            for one in invoice.payments
+        ],
+        "refused": [_refused_json(one, terms.chain, catalogue) for one in invoice.refused],
     }
 
 
@@ -132,6 +145,19 @@ def _payment_json(
         "block_hash": text(payment.block_hash),
         "confirmations": 0 if tip_height is None else payment.confirmations(tip_height),
         "replaced_by": text(payment.gone_by),
+        "unlock_height": payment.unlock_height,
+        "unlock_at": _instant_or_none(payment.unlock_ms),
+    }
+
+
+def _refused_json(refused: Refusal, chain_id: str, catalogue: Catalogue) -> Json:
+    txid = catalogue.hash_text(chain_id, refused.outpoint.txid)
+    return {
+        "outpoint": f"{txid}:{refused.outpoint.index}",
+        "txid": txid,
+        "index": refused.outpoint.index,
+        "asset": refused.asset,
+        "reason": refused.reason,
     }
 
 

@@ -86,14 +86,34 @@ _PAYMENT = _object(
             "`mempool`: seen, in no block; `included`: in a block; the others: gone.",
             enum=list(PAYMENT_STATES),
         ),
-        "late": _flag("Came after the deadline: recorded, not credited."),
+        "late": _flag("Came, or was unlocked, after the deadline: recorded, not credited."),
         "first_seen_at": _instant("When it was first known."),
         "height": _maybe(_whole("Its block's height.")),
         "block_hash": _maybe(_hash("Its block.")),
         "confirmations": _whole("0 in the mempool, 1 in the tip block."),
         "replaced_by": _maybe(_hash("The transaction that took its place, where known.")),
+        "unlock_height": _maybe(_whole("It is locked, and not credited, below this height.")),
+        "unlock_at": _maybe(_instant("It is locked, and not credited, until then.")),
+        "duplicate": _flag(
+            "Another payment has the same one-time key: this one counts for nothing."
+        ),
+        "spendable_at_height": _maybe(
+            _whole(
+                "The chain's height at which the money can be moved; null where nothing keeps it."
+            )
+        ),
     },
     about="One output to the invoice's address.",
+)
+_REFUSED = _object(
+    {
+        "outpoint": _text("Transaction and output: `txid:index`."),
+        "txid": _hash("The transaction."),
+        "index": _whole("The output's index in it."),
+        "asset": _text("What it claims to pay."),
+        "reason": _text("Why it is no payment, for people."),
+    },
+    about="ALARM: an output to the invoice's address that is no money.",
 )
 _INVOICE = _object(
     {
@@ -112,13 +132,14 @@ _INVOICE = _object(
             {
                 "underpaid": _flag("Some money came, less than was asked for."),
                 "overpaid": _flag("More money came than was asked for."),
-                "late": _flag("Some of the money came after the deadline."),
+                "late": _flag("Some of the money came, or was unlocked, after the deadline."),
                 "reversed": _flag("ALARM: money that had confirmed the invoice is gone again."),
+                "refused": _flag("ALARM: outputs came that claim an amount which nothing proves."),
             }
         ),
         **_money("amount", "What is asked for; 0 is any amount"),
         **_money("received", "All money in mempool and chain"),
-        **_money("credited", "The part that came in time"),
+        **_money("credited", "The part that came in time and is not locked"),
         **_money("confirmed", "The credited part that is deep enough"),
         **_money("due", "What is still missing; 0 once the invoice is closed"),
         "confirmations_required": _whole("Depth at which money counts as final."),
@@ -129,6 +150,7 @@ _INVOICE = _object(
         "updated_at": _instant("When the last fact was recorded."),
         "version": _whole("How many facts were recorded.", 1),
         "payments": _items("Payment"),
+        "refused": _items("RefusedOutput"),
     },
     about="One address, one amount, one deadline, and what came.",
 )
@@ -183,6 +205,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "User": _object({"id": _uuid("The user.")}),
     "Invoice": _INVOICE,
     "Payment": _PAYMENT,
+    "RefusedOutput": _REFUSED,
     "InvoicePage": _object(
         {
             "items": _items("Invoice"),

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from actors.core import codec
 from actors.core import events as ev
 from actors.core.chain_events import OutPoint, Removal
-from actors.core.invoice import Invoice, Payment, State
+from actors.core.invoice import Invoice, State
+from actors.core.payment import Payment, Refusal
 from tests.helpers.invoices import TERMS, txid
 
 instants = st.integers(0, 2**53 - 1)
@@ -55,11 +56,17 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "reason": st.sampled_from(Removal),
     "by": st.none() | hashes,
     "spends": st.lists(st.binary(max_size=40), max_size=3).map(tuple),
+    "one_time_key": st.none() | hashes,
+    "unlock_height": st.none() | heights,
+    "unlock_ms": st.none() | instants,
     "tip_height": st.none() | heights,
 }
-KINDS = ev.Event.__args__
+ALL_KINDS = ev.Event.__args__
+KINDS = [kind for kind in ALL_KINDS if kind is not ev.PaymentRefused]
+"""Those whose fields have one meaning; a refusal's `reason` is a text."""
 events = st.one_of(
-    *(st.builds(kind, **{name: FIELDS[name] for name in kind.__match_args__}) for kind in KINDS)
+    *(st.builds(kind, **{name: FIELDS[name] for name in kind.__match_args__}) for kind in KINDS),
+    st.builds(ev.PaymentRefused, at_ms=instants, outpoint=outpoints, asset=texts, reason=texts),
 )
 payments = st.builds(
     Payment,
@@ -73,7 +80,11 @@ payments = st.builds(
     gone=st.none() | st.sampled_from(Removal),
     gone_by=st.none() | hashes,
     spends=st.lists(st.binary(max_size=40), max_size=3).map(tuple),
+    one_time_key=st.none() | hashes,
+    unlock_height=st.none() | heights,
+    unlock_ms=st.none() | instants,
 )
+refusals = st.builds(Refusal, outpoint=outpoints, asset=texts, reason=texts)
 invoices = st.builds(
     Invoice,
     terms=terms,
@@ -84,11 +95,12 @@ invoices = st.builds(
     reversed=st.booleans(),
     settled_at_ms=st.none() | instants,
     updated_at_ms=instants,
+    refused=st.lists(refusals, max_size=2).map(tuple),
 )
 
 
 def test_every_kind_of_event_is_known() -> None:
-    assert len({kind.kind for kind in KINDS}) == len(KINDS) == 12
+    assert len({kind.kind for kind in ALL_KINDS}) == len(ALL_KINDS) == 14
 
 
 @given(events)

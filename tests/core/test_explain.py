@@ -15,7 +15,7 @@ from actors.core.explain import (
     explain,
     utc,
 )
-from actors.core.inputs import ChainShortened, DeadlinePassed, HeightFinal, TipReached, TxRemoved
+from actors.core.inputs import ChainShortened, HeightFinal, TimeReached, TipReached, TxRemoved
 from tests.helpers.invoices import CREATED_MS, EXPIRES_MS, History, block, included, seen, txid
 
 CATALOGUE = Catalogue(
@@ -157,7 +157,7 @@ def test_money_that_went_away(reason, by, words):
 
 def test_late_money():
     story = History()
-    story.tell(DeadlinePassed(EXPIRES_MS))
+    story.tell(TimeReached(EXPIRES_MS))
     story.tell(seen("a", REQUIRED, at_ms=TOO_LATE))
     assert told(story, now_ms=TOO_LATE) == {
         "expired": "Expired: at the deadline, 2023-11-14T23:13:20Z, no money had come in time. The"
@@ -180,7 +180,7 @@ def test_money_that_comes_back_too_late():
     story.tell_all(
         seen("a", REQUIRED, at_ms=IN_TIME),
         lost("a", Removal.EVICTED),
-        DeadlinePassed(EXPIRES_MS),
+        TimeReached(EXPIRES_MS),
         seen("a", REQUIRED, at_ms=TOO_LATE),
     )
     assert "came back after the invoice had expired" in told(story)["late_payment"]
@@ -189,7 +189,7 @@ def test_money_that_comes_back_too_late():
 def test_an_expired_part_payment():
     story = History()
     story.tell_all(
-        included("a", 30_000_000, into=block(10), at_ms=IN_TIME), DeadlinePassed(EXPIRES_MS)
+        included("a", 30_000_000, into=block(10), at_ms=IN_TIME), TimeReached(EXPIRES_MS)
     )
     assert "only 0.3 of 0.5 BTC had come in time" in told(story)["expired"]
 
@@ -257,7 +257,7 @@ def test_an_open_amount_has_nothing_to_go():
 
 def test_a_deadline_that_protects():
     story = History()
-    story.tell_all(seen("a", REQUIRED, at_ms=IN_TIME), DeadlinePassed(EXPIRES_MS))
+    story.tell_all(seen("a", REQUIRED, at_ms=IN_TIME), TimeReached(EXPIRES_MS))
     reasons = told(story, now_ms=TOO_LATE)
     assert list(reasons) == ["deadline_protected", "unconfirmed"]
     assert "the money came in time" in reasons["deadline_protected"]

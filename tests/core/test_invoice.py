@@ -17,23 +17,22 @@ from actors.core.events import (
 )
 from actors.core.inputs import (
     ChainShortened,
-    DeadlinePassed,
     HeightFinal,
     HeightTaken,
+    TimeReached,
     TipReached,
     TxRemoved,
     TxSeen,
 )
 from actors.core.invoice import (
-    KEEP_DISPLACED,
     TRANSITIONS,
-    IllegalTransitionError,
     Invoice,
     State,
     create,
     evolve,
     fold,
 )
+from actors.core.payment import KEEP_DISPLACED, IllegalTransitionError
 from tests.helpers.invoices import (
     ASSET,
     CREATED_MS,
@@ -182,23 +181,23 @@ def test_the_newest_transaction_that_counts_is_shown():
 
 def test_an_unpaid_invoice_expires_at_its_deadline_not_before():
     story = History()
-    assert story.tell(DeadlinePassed(EXPIRES_MS - 1)) == []
-    assert story.tell(DeadlinePassed(EXPIRES_MS)) == ["invoice.deadline_reached", "invoice.expired"]
-    assert story.tell(DeadlinePassed(EXPIRES_MS + 1)) == []
+    assert story.tell(TimeReached(EXPIRES_MS - 1)) == []
+    assert story.tell(TimeReached(EXPIRES_MS)) == ["invoice.deadline_reached", "invoice.expired"]
+    assert story.tell(TimeReached(EXPIRES_MS + 1)) == []
     assert story.invoice.state is State.EXPIRED
 
 
 def test_a_part_paid_invoice_expires_and_says_how_much_came():
     story = History()
     story.tell(seen("a", 7, at_ms=IN_TIME))
-    story.tell(DeadlinePassed(EXPIRES_MS))
+    story.tell(TimeReached(EXPIRES_MS))
     assert story.events[-1] == InvoiceExpired(EXPIRES_MS, 7)
 
 
 def test_a_covered_invoice_is_protected_while_it_waits():
     story = History(confirmations=1)
     story.tell(seen("a", REQUIRED, at_ms=EXPIRES_MS))
-    assert story.tell(DeadlinePassed(EXPIRES_MS)) == ["invoice.deadline_reached"]
+    assert story.tell(TimeReached(EXPIRES_MS)) == ["invoice.deadline_reached"]
     assert story.invoice.state is State.SEEN
     assert story.invoice.deadline_reached
     kinds = story.tell(included("a", REQUIRED, into=block(10), at_ms=EXPIRES_MS + 10**9))
@@ -209,7 +208,7 @@ def test_a_covered_invoice_is_protected_while_it_waits():
 def test_protection_ends_when_the_money_goes_after_the_deadline():
     story = History()
     story.tell(seen("a", REQUIRED, at_ms=IN_TIME))
-    story.tell(DeadlinePassed(EXPIRES_MS))
+    story.tell(TimeReached(EXPIRES_MS))
     kinds = story.tell(removed("a", Removal.EVICTED, at_ms=TOO_LATE))
     assert kinds == ["payment.displaced", "invoice.uncovered", "invoice.expired"]
 
@@ -219,7 +218,7 @@ def test_late_money_is_recorded_not_credited():
     assert story.tell(seen("a", REQUIRED, at_ms=EXPIRES_MS + 1)) == ["payment.seen"]
     assert story.invoice.late
     assert (story.invoice.received_base, story.invoice.credited_base) == (REQUIRED, 0)
-    story.tell(DeadlinePassed(TOO_LATE))
+    story.tell(TimeReached(TOO_LATE))
     kinds = story.tell(included("a", REQUIRED, into=block(10), at_ms=TOO_LATE))
     assert kinds == ["payment.included"]
     assert story.invoice.state is State.EXPIRED
@@ -267,7 +266,7 @@ def test_the_nodes_own_mempool_time_decides_after_downtime():
 def test_a_timely_part_stays_timely_when_it_is_mined_after_expiry():
     story = History()
     story.tell(seen("a", 7, at_ms=IN_TIME))
-    story.tell(DeadlinePassed(EXPIRES_MS))
+    story.tell(TimeReached(EXPIRES_MS))
     story.tell(included("a", 7, into=block(10), at_ms=TOO_LATE))
     story.tell(ChainShortened(9, TOO_LATE))
     story.tell(included("a", 7, into=block(10, branch="'"), at_ms=TOO_LATE))
@@ -278,7 +277,7 @@ def test_a_timely_part_stays_timely_when_it_is_mined_after_expiry():
 @pytest.mark.parametrize("expires_ms", [2**63 - 1, 2**64, 10**30])
 def test_absurd_deadlines_are_only_numbers(expires_ms):
     story = History(expires_at_ms=expires_ms, confirmations=1)
-    assert story.tell(DeadlinePassed(2**62)) == []
+    assert story.tell(TimeReached(2**62)) == []
     assert story.tell(included("a", REQUIRED, into=block(10), at_ms=2**62))[-1] == "invoice.settled"
 
 
@@ -296,7 +295,7 @@ def test_an_absurd_number_of_confirmations_is_waited_for():
 def test_a_fee_bump_to_self_neither_flickers_nor_becomes_late():
     story = History(confirmations=1)
     story.tell(seen("a", REQUIRED, at_ms=IN_TIME))
-    story.tell(DeadlinePassed(EXPIRES_MS))
+    story.tell(TimeReached(EXPIRES_MS))
     kinds = story.tell(seen("a'", REQUIRED, at_ms=TOO_LATE, replaces=["a"]))
     assert kinds == ["payment.seen", "payment.displaced"]
     old, new = story.invoice.payments
@@ -309,7 +308,7 @@ def test_a_fee_bump_to_self_neither_flickers_nor_becomes_late():
 def test_a_replacement_first_met_in_a_block_inherits_too():
     story = History(confirmations=1)
     story.tell(seen("a", REQUIRED, at_ms=IN_TIME))
-    story.tell(DeadlinePassed(EXPIRES_MS))
+    story.tell(TimeReached(EXPIRES_MS))
     mined = block(10, time_ms=TOO_LATE)
     kinds = story.tell(included("a'", REQUIRED, into=mined, at_ms=TOO_LATE, replaces=["a"]))
     assert kinds == ["payment.included", "payment.displaced", "invoice.settled"]
@@ -377,7 +376,7 @@ def test_what_comes_back_after_expiry_is_late():
     story = History()
     story.tell(seen("a", REQUIRED, at_ms=IN_TIME))
     story.tell(removed("a", Removal.EVICTED))
-    story.tell(DeadlinePassed(EXPIRES_MS))
+    story.tell(TimeReached(EXPIRES_MS))
     assert story.tell(seen("a", REQUIRED, at_ms=TOO_LATE)) == ["payment.seen"]
     assert story.invoice.late
     assert story.invoice.credited_base == 0
@@ -522,7 +521,7 @@ def test_money_that_leaves_a_settled_invoice_raises_an_alarm_once():
     assert kinds == ["payment.displaced", "invoice.reversed"]
     assert story.invoice.state is State.SETTLED
     assert story.invoice.reversed
-    assert story.tell(DeadlinePassed(TOO_LATE)) == []
+    assert story.tell(TimeReached(TOO_LATE)) == []
 
 
 def test_an_alarm_is_withdrawn_when_the_money_is_back():
@@ -565,7 +564,7 @@ def test_how_long_an_invoice_stays_in_memory():
     story.tell(removed("a", Removal.EVICTED))
     assert story.invoice.watched_until() == -1
     expired = History()
-    expired.tell(DeadlinePassed(EXPIRES_MS))
+    expired.tell(TimeReached(EXPIRES_MS))
     assert expired.invoice.watched_until() == -1
 
 

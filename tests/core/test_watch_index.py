@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from actors.core.chain_events import OutPoint, Removal
-from actors.core.invoice import Invoice, Payment
+from actors.core.invoice import Invoice
+from actors.core.payment import Payment
 from actors.core.watch_index import WatchIndex
 from tests.helpers.invoices import ASSET, DESTINATION, terms, txid
 

@@ -13,9 +13,9 @@ from actors.core.chain_events import OutPoint, Output, Removal
 from actors.core.chain_view import BlockRef
 from actors.core.inputs import (
     ChainShortened,
-    DeadlinePassed,
     HeightTaken,
     Input,
+    TimeReached,
     TipReached,
     TxIncluded,
     TxRemoved,
@@ -169,7 +169,7 @@ class Feed:
     def rest(self, world: World) -> None:
         """Tell everything there is to know."""
         self.look(world, mempool=True)
-        self.tell(DeadlinePassed(world.now_ms))
+        self.tell(TimeReached(world.now_ms))
 
     def look(self, world: World, *, mempool: bool) -> None:
         if self.style is Style.AMNESIAC:

@@ -45,9 +45,12 @@ def txid(name: str) -> bytes:
     return sha256(name.encode()).digest()
 
 
-def outputs(name: str, *amounts_base: int, asset: str = ASSET) -> tuple[Output, ...]:
+def outputs(
+    name: str, *amounts_base: int, asset: str = ASSET, **changes: Any
+) -> tuple[Output, ...]:
+    """`changes` are further fields of each output: a one-time key, a lock."""
     return tuple(
-        Output(OutPoint(txid(name), index), DESTINATION, amount_base, asset)
+        Output(OutPoint(txid(name), index), DESTINATION, amount_base, asset, **changes)
         for index, amount_base in enumerate(amounts_base)
     )
 
@@ -63,18 +66,34 @@ def block(height: int, *, branch: str = "", time_ms: int = CREATED_MS) -> BlockR
 
 
 def seen(
-    name: str, *amounts_base: int, at_ms: int, replaces: Iterable[str] = (), asset: str = ASSET
+    name: str,
+    *amounts_base: int,
+    at_ms: int,
+    replaces: Iterable[str] = (),
+    tip_height: int | None = None,
+    **changes: Any,
 ) -> TxSeen:
+    """`changes` as in `outputs`."""
     return TxSeen(
-        txid(name), outputs(name, *amounts_base, asset=asset), at_ms, tuple(map(txid, replaces))
+        txid(name),
+        outputs(name, *amounts_base, **changes),
+        at_ms,
+        tuple(map(txid, replaces)),
+        tip_height=tip_height,
     )
 
 
 def included(
-    name: str, *amounts_base: int, into: BlockRef, at_ms: int, replaces: Iterable[str] = ()
+    name: str,
+    *amounts_base: int,
+    into: BlockRef,
+    at_ms: int,
+    replaces: Iterable[str] = (),
+    **changes: Any,
 ) -> TxIncluded:
+    """`changes` as in `outputs`."""
     return TxIncluded(
-        txid(name), outputs(name, *amounts_base), into, at_ms, tuple(map(txid, replaces))
+        txid(name), outputs(name, *amounts_base, **changes), into, at_ms, tuple(map(txid, replaces))
     )
 
 

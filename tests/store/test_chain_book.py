@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.core.chain_view import BlockRef, ChainView
-from actors.core.inputs import DeadlinePassed
+from actors.core.inputs import TimeReached
 from actors.ports import ChainCursor, Store
 from daemon.store import rows
 from tests.helpers.invoices import CREATED_MS, EXPIRES_MS, block, seen
@@ -89,9 +89,9 @@ async def test_live_invoices_are_those_that_can_still_change(store: Store) -> No
     settled = await record(store, settled, payment(settled))
     settled = await record(store, settled, settlement(settled, height=10))
     expired = await grow(store, 4)
-    expired = await record(store, expired, steps(expired, DeadlinePassed(EXPIRES_MS + 4)))
+    expired = await record(store, expired, steps(expired, TimeReached(EXPIRES_MS + 4)))
     late = await grow(store, 5)
-    late = await record(store, late, steps(late, DeadlinePassed(EXPIRES_MS + 5)))
+    late = await record(store, late, steps(late, TimeReached(EXPIRES_MS + 5)))
     late = await record(store, late, steps(late, seen("late", 1, at_ms=EXPIRES_MS + 10)))
     other = await grow(store, 6, chain="ltc")
     assert settled.watched_until() == 109
