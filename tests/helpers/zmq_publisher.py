@@ -8,15 +8,22 @@ import zmq
 
 
 class ZmqPublisher:
-    """Publishes the way a node does: topic, body and a counter per topic. A context manager."""
+    """Publishes the way a node does: topic, body and a counter per topic. A context manager.
 
-    def __init__(self) -> None:
+    Without ``port`` it takes any that is free.
+    """
+
+    def __init__(self, *, port: int | None = None) -> None:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.XPUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
         self._socket.setsockopt(zmq.RCVTIMEO, 20_000)
-        self.port = self._socket.bind_to_random_port("tcp://127.0.0.1")
+        if port is None:
+            port = self._socket.bind_to_random_port("tcp://127.0.0.1")
+        else:
+            self._socket.bind(f"tcp://127.0.0.1:{port}")
+        self.port = port
         self._counters: dict[str, int] = {}
 
     @property
@@ -32,6 +39,10 @@ class ZmqPublisher:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leave, with all connections. May be called again."""
         self._socket.close(linger=0)
         self._context.term()
 
