@@ -17,6 +17,7 @@ from tests.helpers.process import ServerError, ServerProcess
 from tests.nodes.install import find, how_to_install
 
 _STOP_GRACE_S = 10.0
+_FIRST = "wallet-1"
 
 
 @dataclass(frozen=True)
@@ -45,39 +46,46 @@ class Received:
 class MoneroWallet:
     """One monero-wallet-rpc on a node, with one wallet open at a time; a context manager.
 
-    It starts with a new wallet. Wallets are files of a temporary folder; switching between them
-    takes about 0.1 s, a process of one's own 0.3 s.
+    It starts with a new wallet. Wallets are files of ``folder``, which is kept when given and is
+    otherwise temporary; in one that was kept, it starts with the first wallet of old. Switching
+    between wallets takes about 0.1 s, a process of one's own 0.3 s.
     """
 
-    def __init__(self, node: MoneroNode) -> None:
+    def __init__(self, node: MoneroNode, *, folder: Path | None = None) -> None:
         daemon = find("xmr")
         program = None if daemon is None else daemon.with_name("monero-wallet-rpc")
         if program is None or not program.exists():
             raise ServerError(how_to_install("xmr"))
         self.node = node
         self._program = program
-        self._folder = Path(tempfile.mkdtemp(prefix="tally-xmr-wallet-"))
+        self._is_temporary = folder is None
+        self._folder = folder or Path(tempfile.mkdtemp(prefix="tally-xmr-wallet-"))
         self._process: ServerProcess | None = None
         self._made = 0
 
     # --- life ---
 
     def start(self) -> None:
-        """Start, wait until it answers, and make a first wallet."""
+        """Start, wait until it answers, and open the first wallet, a new one if need be."""
         assert self._process is None, "the wallet is already started"
+        self._folder.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.client = MoneroClient(self.port)
         process = ServerProcess([self._program, *self._flags()], log=self._folder / "output.log")
         process.wait_ready(self._answers)
         self._process = process
-        self.create()
+        if (self._folder / f"{_FIRST}.keys").exists():
+            self.open(_FIRST)
+        else:
+            self.create()
 
     def close(self) -> None:
-        """Stop, and remove all wallets."""
+        """Stop, and remove the wallets if their folder was temporary."""
         if self._process is not None:
             self._process.stop(request=signal.SIGTERM, grace_s=_STOP_GRACE_S)
             self._process = None
-        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._is_temporary:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
         try:
@@ -154,7 +162,10 @@ class MoneroWallet:
     # --- money ---
 
     def fund(self, coinbases: int = 30) -> None:
-        """Have as many spendable coinbases; mines these and 60 blocks more (3 to 10 s)."""
+        """Have money; unless there is, mines so many coinbases and 60 blocks more (3 to 10 s)."""
+        self.refresh()
+        if self.balance(unlocked=True):
+            return
         self.node.mine(coinbases, self.address())
         self.node.mine(COINBASE_LOCK_BLOCKS)
         self.refresh()
