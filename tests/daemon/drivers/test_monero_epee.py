@@ -5,7 +5,7 @@ import tracemalloc
 from contextlib import suppress
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.drivers import monero_epee
@@ -123,7 +123,6 @@ def test_noise_is_refused_or_read_and_nothing_else(noise: bytes) -> None:
             unpack(data)
 
 
-@settings(max_examples=300)
 @given(sections, st.data())
 def test_a_damaged_storage_is_refused_or_read_and_nothing_else(
     section: dict, data: st.DataObject
