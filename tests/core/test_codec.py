@@ -226,3 +226,32 @@ def test_what_was_written_before_a_field_was_added_is_read_without_it() -> None:
     state = codec.state_to_json(Invoice(TERMS, payments=(payment,)))
     del state["payments"][0]["spends"]
     assert codec.state_from_json(TERMS, state).payments == (payment,)
+
+
+def test_what_only_some_chains_have_is_written_only_there():
+    """What was stored before these fields were added is the same text as what is stored now."""
+    plain = ev.PaymentSeen(1, OutPoint(b"\x01", 0), 5, "XMR", 2, late=False)
+    assert list(codec.event_to_json(plain))[-1] == "spends"
+    locked = replace(plain, one_time_key=b"\x0a\x0b", unlock_height=7, unlock_ms=9)
+    written = codec.event_to_json(locked)
+    assert list(written.items())[-3:] == [
+        ("one_time_key", "0a0b"),
+        ("unlock_height", 7),
+        ("unlock_ms", 9),
+    ]
+    assert codec.event_from_json("payment.seen", written) == locked
+    payment = Payment(OutPoint(txid("a"), 0), 5, "XMR", 1, late=False)
+    state = codec.state_to_json(Invoice(TERMS, payments=(payment,)))
+    assert list(state["payments"][0])[-1] == "spends"
+    assert "refused" not in state
+    refused = Invoice(TERMS, refused=(Refusal(OutPoint(b"\x01", 3), "XMR", "no proof"),))
+    assert codec.state_to_json(refused)["refused"] == [
+        {"outpoint": ["01", 3], "asset": "XMR", "reason": "no proof"}
+    ]
+
+
+def test_a_refusal_says_why_in_words():
+    event = ev.PaymentRefused(1, OutPoint(b"\x01", 3), "XMR", "evicted")
+    written = codec.event_to_json(event)
+    assert written == {"at_ms": 1, "outpoint": ["01", 3], "asset": "XMR", "reason": "evicted"}
+    assert codec.event_from_json("payment.refused", written) == event

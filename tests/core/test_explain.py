@@ -6,7 +6,7 @@ import pytest
 
 from actors.chain_supervisor import ChainState
 from actors.core.assets import Asset, Catalogue, Chain
-from actors.core.chain_events import Removal
+from actors.core.chain_events import OutPoint, RefusedOutput, Removal
 from actors.core.explain import (
     PAYMENTS_EXPLAINED,
     ChainSituation,
@@ -15,17 +15,35 @@ from actors.core.explain import (
     explain,
     utc,
 )
-from actors.core.inputs import ChainShortened, HeightFinal, TimeReached, TipReached, TxRemoved
-from tests.helpers.invoices import CREATED_MS, EXPIRES_MS, History, block, included, seen, txid
+from actors.core.inputs import (
+    ChainShortened,
+    HeightFinal,
+    OutputsRefused,
+    TimeReached,
+    TipReached,
+    TxRemoved,
+)
+from tests.helpers.invoices import (
+    CREATED_MS,
+    DESTINATION,
+    EXPIRES_MS,
+    History,
+    block,
+    included,
+    seen,
+    txid,
+)
 
 CATALOGUE = Catalogue(
     chains=[
         Chain("btc", "Bitcoin", "bitcoin", "BTC", 600.0, 3),
         Chain("eth", "Ethereum", "evm", "ETH", 12.0, 12),
+        Chain("xmr", "Monero", "monero", "XMR", 120.0, 2, unlock_blocks=10),
     ],
     assets=[
         Asset("BTC", "btc", "BTC", "Bitcoin", 8),
         Asset("ETH", "eth", "ETH", "Ether", 18),
+        Asset("XMR", "xmr", "XMR", "Monero", 8),
         Asset("USDT_ERC20", "eth", "USDT", "Tether", 6, contract=b"\x01" * 20),
     ],
 )
@@ -308,6 +326,106 @@ def test_there_is_a_word_for_every_state_of_a_chain():
 
     for state in ChainState:
         assert told(History(), situation=ChainSituation(state.value, None, None, None))
+
+
+def test_money_that_is_locked_until_a_height():
+    story = History(confirmations=1)
+    story.tell(included("a", REQUIRED, into=block(10), at_ms=IN_TIME, unlock_height=16))
+    assert told(story) == {
+        "underpaid": "0 of 0.5 BTC received in time, 0.5 BTC to go; expires in 59 min, at"
+        " 2023-11-14T23:13:20Z.",
+        "locked": f"0.5 BTC in transaction {txid('a').hex()} is locked by its sender and cannot be"
+        " moved until the chain is at block 16, 6 blocks from now, about 1 h; it counts from then"
+        " on, if that is not after the deadline.",
+    }
+    story.tell(TimeReached(EXPIRES_MS))
+    reasons = told(story, situation=replace(CURRENT, tip_height=None))
+    assert list(reasons) == ["expired", "locked"]
+    assert reasons["locked"].endswith(
+        "until the chain is at block 16; it is recorded, not credited."
+    )
+    story.tell(TipReached(16, TOO_LATE))
+    reasons = told(story)
+    assert list(reasons) == ["expired", "late_payment"]
+    assert "was locked by its sender until after the deadline" in reasons["late_payment"]
+
+
+@pytest.mark.parametrize(
+    ("unlock_ms", "words"),
+    [
+        (EXPIRES_MS, "2023-11-14T23:13:20Z; it counts from then on, if that is not after"),
+        (EXPIRES_MS + 1000, "2023-11-14T23:13:21Z; it is recorded, not credited."),
+    ],
+)
+def test_money_that_is_locked_until_an_instant(unlock_ms, words):
+    story = History()
+    story.tell(seen("a", REQUIRED, at_ms=IN_TIME, unlock_ms=unlock_ms))
+    assert words in told(story)["locked"]
+
+
+def test_money_unlocked_in_time_that_came_back_too_late():
+    story = History()
+    story.tell(seen("a", REQUIRED, at_ms=IN_TIME, unlock_height=16))
+    story.tell_all(TipReached(16, IN_TIME), lost("a", Removal.EVICTED), TimeReached(EXPIRES_MS))
+    story.tell(seen("a", REQUIRED, at_ms=TOO_LATE))
+    assert "came back after the invoice had expired" in told(story)["late_payment"]
+
+
+def test_a_second_output_with_the_same_key():
+    story = History(confirmations=1)
+    story.tell(included("a", REQUIRED, into=block(10), at_ms=IN_TIME, one_time_key=b"P"))
+    story.tell(included("b", REQUIRED, into=block(10), at_ms=IN_TIME, one_time_key=b"P"))
+    reasons = told(story)
+    assert list(reasons) == ["settled", "duplicate_output"]
+    assert f"0.5 BTC in transaction {txid('b').hex()} has" in reasons["duplicate_output"]
+
+
+def refused(name: str, index: int) -> RefusedOutput:
+    return RefusedOutput(OutPoint(txid(name), index), DESTINATION, "BTC", "its proof is wrong")
+
+
+def test_an_output_that_is_refused():
+    story = History()
+    story.tell(OutputsRefused((refused("a", 1),), IN_TIME))
+    reasons = told(story)
+    assert list(reasons) == ["nothing_received", "refused_output"]
+    assert reasons["refused_output"] == (
+        f"ALARM: output 1 of transaction {txid('a').hex()} is no payment: its proof is wrong. It"
+        " counts for nothing; do not deliver for it, and tell the payer."
+    )
+    story.tell(OutputsRefused((refused("b", 0), refused("b", 1)), IN_TIME))
+    assert "(and 2 more such outputs)" in told(story)["refused_output"]
+
+
+def test_a_contested_payment():
+    story = History(confirmations=0)
+    story.tell(seen("a", REQUIRED, at_ms=IN_TIME))
+    story.tell(lost("a", Removal.CONTESTED))
+    reasons = told(story)
+    assert list(reasons) == ["reversed", "settled", "contested"]
+    assert "saw another transaction that spends the same coins" in reasons["contested"]
+
+
+def test_confirmed_money_that_cannot_be_moved_yet():
+    story = History(confirmations=2, chain="xmr", asset="XMR")
+    story.tell(included("a", REQUIRED, into=block(10), at_ms=IN_TIME, asset="XMR"))
+    assert list(told(story)) == ["waiting_confirmations"], "not confirmed yet"
+    story.tell(TipReached(11, IN_TIME))
+    for name in ("b", "c"):
+        again = {"asset": "XMR", "one_time_key": b"P"}
+        story.tell(included(name, 1, into=block(11), at_ms=IN_TIME, **again))
+    locked = {"asset": "XMR", "unlock_height": 99}
+    story.tell(included("d", 1, into=block(9), at_ms=IN_TIME, **locked))
+    story.tell(included("e", 1, into=block(9), at_ms=IN_TIME))
+    now = replace(CURRENT, tip_height=12)
+    assert told(story, situation=now)["not_spendable"] == (
+        "0.50000001 XMR is confirmed, but Monero lets nobody spend what is not 10 blocks deep: it"
+        " can be moved when the chain is at block 20, 8 blocks from now, about 16 min. The invoice"
+        " does not wait for it."
+    )
+    for tip_height in (None, 20):
+        reasons = told(story, situation=replace(CURRENT, tip_height=tip_height))
+        assert "not_spendable" not in reasons
 
 
 def test_endless_payments_are_not_all_explained():

@@ -50,6 +50,31 @@ def test_an_unconfirmed_payment_is_waited_for_until_it_is_in_a_block():
     assert index.holders_above(7) == set()
 
 
+def test_a_contested_payment_keeps_its_claim_until_a_block_has_chosen():
+    index = WatchIndex()
+    index.claim(txid("a"), (b"coin",))
+    waiting = invoice(ALICE, payment("a"))
+    contested = invoice(ALICE, payment("a", gone=Removal.CONTESTED))
+    index.update(None, waiting)
+    index.update(waiting, contested)
+    assert index.unconfirmed == {}
+    assert index.contested == {txid("a"): {ALICE}}
+    assert index.waiting(txid("a")) == {ALICE}
+    assert index.conflicting(txid("rival"), (b"coin",)) == (txid("a"),)
+    index.update(contested, invoice(ALICE, payment("a", gone=Removal.DOUBLE_SPENT)))
+    assert index.contested == index.conflicts == {}
+    assert index.waiting(txid("a")) == set()
+
+
+def test_a_claim_is_taken_up_again_after_a_restart():
+    index = WatchIndex()
+    held = replace(payment("a", gone=Removal.CONTESTED), spends=(b"coin",))
+    index.update(None, invoice(ALICE, held))
+    assert index.conflicts == {b"coin": txid("a")}
+    index.remove(invoice(ALICE, held))
+    assert index.conflicts == index.contested == {}
+
+
 def test_a_batch_payout_waits_for_each_of_its_invoices():
     index = WatchIndex()
     index.claim(txid("batch"), (b"coin",))
@@ -123,6 +148,7 @@ PLACES = st.one_of(
     st.none(),
     st.just("mempool"),
     st.just("gone"),
+    st.just("contested"),
     st.tuples(st.integers(1, 3), st.sampled_from(["", "'"])),
 )
 NAMES = ("a", "b", "c")
@@ -150,6 +176,8 @@ class IndexMachine(RuleBasedStateMachine):
                 payments.append(payment(name, index))
             elif place == "gone":
                 payments.append(payment(name, index, gone=Removal.EVICTED))
+            elif place == "contested":
+                payments.append(payment(name, index, gone=Removal.CONTESTED))
             elif place is not None:
                 payments.append(payment(name, index, height=place[0], branch=place[1]))
         before = self.invoices.get(who)
@@ -180,21 +208,28 @@ class IndexMachine(RuleBasedStateMachine):
     def _forget_claims(self, before: Invoice | None) -> None:
         touched = {p.outpoint.txid for p in before.payments} if before else set()
         alive = {
-            p.outpoint.txid for i in self.invoices.values() for p in i.payments if p.gone is None
+            p.outpoint.txid
+            for i in self.invoices.values()
+            for p in i.payments
+            if p.gone in (None, Removal.CONTESTED)
         }
         self.claims = [c for c in self.claims if c[1] in alive or c[1] not in touched]
 
     @invariant()
     def agrees_with_a_search(self):
         unconfirmed: dict[bytes, set[UUID]] = {}
+        contested: dict[bytes, set[UUID]] = {}
         by_height: dict[int, dict[UUID, set[bytes]]] = {}
         for who, held in self.invoices.items():
             for p in held.payments:
                 if p.unconfirmed:
                     unconfirmed.setdefault(p.outpoint.txid, set()).add(who)
+                if p.contested:
+                    contested.setdefault(p.outpoint.txid, set()).add(who)
                 if p.height is not None:
                     by_height.setdefault(p.height, {}).setdefault(who, set()).add(p.block_hash)
         assert self.index.unconfirmed == unconfirmed
+        assert self.index.contested == contested
         assert self.index.by_height == by_height
         assert self.index.conflicts == dict(self.claims)
         for height in range(5):
