@@ -49,11 +49,11 @@ class CodecError(ValueError):
 
 def event_to_json(event: ev.Event) -> Json:
     """The event's fields without `kind`, which is stored beside them."""
-    names, values_of, encoders = _ENCODERS[type(event)]
+    names, values_of, encoders, has_optional = _ENCODERS[type(event)]
     encoded = dict(zip(names, values_of(event), strict=True))
     for name, encode in encoders:
         encoded[name] = encode(encoded[name])
-    if isinstance(event, _HAVE_OPTIONAL):
+    if has_optional:
         _add_optional(encoded, event)
     return encoded
 
@@ -172,7 +172,6 @@ def terms_from_json(data: Json) -> ev.Terms:
 
 OPTIONAL = ("one_time_key", "unlock_height", "unlock_ms")
 """Fields of PaymentSeen, PaymentIncluded and Payment that are written only where they are set."""
-_HAVE_OPTIONAL = (ev.PaymentSeen, ev.PaymentIncluded)
 _STATES = {state.value: state for state in State}
 
 
@@ -208,16 +207,22 @@ def _encoder(kind: type[ev.Event], name: str) -> Callable[[Any], Any] | None:
 
 
 _Encoder = tuple[
-    tuple[str, ...], Callable[[Any], tuple[Any, ...]], tuple[tuple[str, Callable[[Any], Any]], ...]
+    tuple[str, ...],
+    Callable[[Any], tuple[Any, ...]],
+    tuple[tuple[str, Callable[[Any], Any]], ...],
+    bool,
 ]
 
 
 def _encoder_of(kind: type[ev.Event]) -> _Encoder:
-    """The fields, what reads them all at once, and the encoders of those that need one."""
-    names = tuple(field.name for field in fields(kind) if field.name not in OPTIONAL)
+    """The fields, what reads them all at once, the encoders of those that need one, and whether
+    there may be OPTIONAL ones beside them."""
+    every = [field.name for field in fields(kind)]
+    names = tuple(name for name in every if name not in OPTIONAL)
     special = ((name, _encoder(kind, name)) for name in names)
     encoders = tuple((name, encode) for name, encode in special if encode is not None)
-    return names, attrgetter(*names) if len(names) > 1 else lambda event: (event.at_ms,), encoders
+    values_of = attrgetter(*names) if len(names) > 1 else lambda event: (event.at_ms,)
+    return names, values_of, encoders, len(names) < len(every)
 
 
 _ENCODERS: dict[type, _Encoder] = {kind: _encoder_of(kind) for kind in _KINDS.values()}
@@ -243,8 +248,8 @@ def _decode(kind: type[ev.Event], name: str, value: Any) -> Any:
             return value
 
 
-def _add_optional(encoded: Json, of: ev.PaymentSeen | ev.PaymentIncluded | Payment) -> None:
-    """OPTIONAL, spelt out: most events have none of them, and each is on the way to the disk."""
+def _add_optional(encoded: Json, of: Any) -> None:
+    """OPTIONAL, spelt out: hardly any event has them, and every one is on its way to the disk."""
     if of.one_time_key is not None:
         encoded["one_time_key"] = of.one_time_key.hex()
     if of.unlock_height is not None:
