@@ -128,6 +128,7 @@ async def _house(config: Config) -> AsyncIterator[House]:
                 config.catalogue.assets.values(),
                 log=get_logger(f"driver.{coin.coin}"),
                 open_destinations=partial(_open_destinations, chains, coin.coin),
+                view_keys=keyring.monero.view_keys(coin.coin).keys,
             )
             for coin in config.coins.values()
         }

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from types import MappingProxyType
 
 from actors.core.assets import Asset
 from actors.ports import Log
-from daemon.config import CoinConfig, EvmConfig
+from daemon.config import CoinConfig, EvmConfig, NodeUrl
 from daemon.drivers.bitcoin import BitcoinSource, ZmqChoice
 from daemon.drivers.endpoints import EndpointPool, open_endpoints
 from daemon.drivers.evm import EvmSource
 from daemon.drivers.evm_internal import OpenDestinations, Way
 from daemon.drivers.jsonrpc import JsonRpcClient, Login
+from daemon.drivers.monero import MoneroSource
+from daemon.drivers.monero_rpc import open_monero
+from daemon.drivers.monero_search import ViewKeys
 
-Source = BitcoinSource | EvmSource
+Source = BitcoinSource | EvmSource | MoneroSource
 
 _WAYS = MappingProxyType(
     {
@@ -30,12 +34,12 @@ _WAYS = MappingProxyType(
 
 def login_of(coin: CoinConfig) -> Login:
     """How the node at `coin` is told who we are."""
-    node = coin.node
-    return Login(
-        user=node.user,
-        password=node.password.reveal() if node.password else None,
-        cookie_file=coin.cookie_file,
-    )
+    return replace(login_of_node(coin.node), cookie_file=coin.cookie_file)
+
+
+def login_of_node(node: NodeUrl) -> Login:
+    """How one of several nodes is told who we are."""
+    return Login(user=node.user, password=node.password.reveal() if node.password else None)
 
 
 def open_source(
@@ -44,11 +48,13 @@ def open_source(
     *,
     log: Log,
     open_destinations: OpenDestinations | None = None,
+    view_keys: ViewKeys = tuple,
 ) -> Source:
     """The driver for a chain, aimed at the configured nodes; connects to nothing yet.
 
     Of `assets` those of the chain count. `open_destinations` gives the addresses of its open
-    invoices, for nodes that can not tell what contracts pay.
+    invoices, for nodes that can not tell what contracts pay. `view_keys` gives what Monero is
+    scanned with; without, only the node can be looked at.
     """
     chain = coin.chain
     if coin.evm is not None:
@@ -62,6 +68,20 @@ def open_source(
             finality=coin.evm.finality,
             open_destinations=open_destinations,
             internal_way=_WAYS[coin.evm.internal],
+        )
+    if coin.monero is not None:
+        return MoneroSource(
+            open_monero(
+                [node.reveal() for node in coin.nodes],
+                setting=f"coin.{chain.id}",
+                log=log,
+                timeout_s=coin.rpc_timeout_s,
+            ),
+            chain=chain,
+            view_keys=view_keys,
+            log=log,
+            zmq=coin.monero.zmq_pub,
+            poll_interval_s=coin.poll_interval_s,
         )
     # The configuration lets only chains through that have a driver.
     assert chain.family == "bitcoin", f"no driver for the family {chain.family!r}"
@@ -96,3 +116,5 @@ def apply_live(source: Source, coin: CoinConfig) -> None:
     """Give the driver what may change while it runs (SIGHUP)."""
     if isinstance(source, BitcoinSource):
         source.use_login(login_of(coin))
+    elif isinstance(source, MoneroSource):
+        source.use_logins([login_of_node(node) for node in coin.nodes])

@@ -67,6 +67,11 @@ class NodePool(Generic[NodeT]):
         """What the last switch was, for people."""
 
     @property
+    def clients(self) -> tuple[NodeT, ...]:
+        """Every endpoint's, in order of preference."""
+        return tuple(each.client for each in self._endpoints)
+
+    @property
     def where(self) -> str:
         return self._active.where
 

@@ -6,7 +6,7 @@ node learns which of them are looked for.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,7 @@ from actors.core.assets import Chain
 from actors.core.chain_view import BlockRef, consecutive
 from actors.core.watch_index import WatchIndex
 from actors.ports import Log, MempoolSnapshot, NodeStatus, PersistentError, Signal
+from daemon.drivers.jsonrpc_login import Login
 from daemon.drivers.monero_blocks import BlockReader, Pace, Spawn
 from daemon.drivers.monero_feed import BLOCK_TOPIC, POOL_TOPIC, MoneroFeed
 from daemon.drivers.monero_mempool import MempoolReader
@@ -77,6 +78,10 @@ class MoneroSource:
 
     def disabled_assets(self) -> Mapping[str, str]:
         return {}
+
+    def use_logins(self, logins: Sequence[Login]) -> None:
+        """Credentials changed while running (SIGHUP): one login for each node."""
+        self._rpc.use_logins(logins)
 
     async def status(self) -> NodeStatus:
         rpc = self._rpc

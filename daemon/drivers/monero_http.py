@@ -69,9 +69,9 @@ class MoneroHttp:
         self.setting = setting
         has_login = login is not None and (login.user is not None or login.password is not None)
         self._login = login if login and has_login else Login(user, password)
-        credentials = Credentials(self._login, setting=setting)
+        self._credentials = Credentials(self._login, setting=setting)
         self._words = NodeWords(
-            self._address, setting=setting, credentials=credentials, advice=MONERO_ADVICE
+            self._address, setting=setting, credentials=self._credentials, advice=MONERO_ADVICE
         )
         path, _, query = self._address.target.partition("?")
         self._prefix = path.removesuffix("/").removesuffix("/json_rpc")
@@ -84,6 +84,12 @@ class MoneroHttp:
         self._requests = 0
         self._failures = 0
         self._digest()
+
+    def use_login(self, login: Login) -> None:
+        """Credentials changed while running; requests under way end with the old ones."""
+        self._login = self._credentials.login = login
+        for lane in self._lanes:
+            lane.digest = self._digest()
 
     @property
     def where(self) -> str:

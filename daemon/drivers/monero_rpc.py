@@ -194,6 +194,13 @@ class MoneroRpc:
         """Compare the nodes until the active one changes; raises TransientError then."""
         await self._pool.watch()
 
+    def use_logins(self, logins: Sequence[Login]) -> None:
+        """One for each node, in order of preference; ignored if they are not as many."""
+        clients = self._pool.clients
+        if len(logins) == len(clients):
+            for client, login in zip(clients, logins, strict=True):
+                client.use_login(login)
+
     def health(self) -> tuple[EndpointHealth, ...]:
         """Every node in order of preference."""
         return self._pool.health()

@@ -13,8 +13,17 @@ from actors.core.assets import Chain
 from actors.core.chain_events import ChainTx
 from actors.core.chain_view import BlockRef, consecutive
 from actors.core.watch_index import WatchIndex
-from actors.ports import Heartbeat, Signal, TipMoved, TransientError, TxArrived, TxLeft
+from actors.ports import (
+    Heartbeat,
+    PersistentError,
+    Signal,
+    TipMoved,
+    TransientError,
+    TxArrived,
+    TxLeft,
+)
 from daemon.drivers.endpoint import PoolPolicy
+from daemon.drivers.jsonrpc_login import Login
 from daemon.drivers.monero import MoneroSource
 from daemon.drivers.monero_rpc import open_monero
 from tests.helpers.monero_address import decode
@@ -372,3 +381,28 @@ async def test_another_node_takes_over(
             await away(second.mine)
             await until(signals, is_tip)
             assert len(await read(source, range(1, 7), shop.index)) == 6
+
+
+async def test_a_login_that_is_put_right_while_running(
+    xmr_wallet: MoneroWallet, own_login_node: MoneroNode
+) -> None:
+    shop = await away(Shop, xmr_wallet)
+    node = own_login_node
+    assert node.login is not None
+    user, password = node.login
+    async with source_of(shop, f"http://{user}:wrong@127.0.0.1:{node.rpc_port}") as source:
+        with pytest.raises(PersistentError, match=r"coin\.xmr\.daemon\.(user|pass)"):
+            await source.status()
+        source.use_logins([Login(user, password)])
+        assert (await source.status()).tip.height == 0
+        source.use_logins([Login(user, "wrong")])
+        with pytest.raises(PersistentError, match=r"coin\.xmr\.daemon\.(user|pass)"):
+            await source.tip()
+
+
+@pytest.fixture
+def own_login_node() -> Iterator[MoneroNode]:
+    if find("xmr") is None:
+        pytest.skip(how_to_install("xmr"))
+    with MoneroNode(zmq=False, login=("shop", "a-long-password")) as node:
+        yield node
