@@ -10,10 +10,12 @@ from enum import Enum
 
 import trio
 
-from actors.ports import ChainCursor, NodeStatus, PersistentError, TransientError
+from actors.ports import Account, ChainCursor, NodeStatus, PersistentError, TransientError
 from daemon.config import CoinConfig, Config, EvmConfig, add_flags, flags_from, load_config
+from daemon.keys import Vault
 from daemon.sources import open_pool, open_source
 from daemon.store import read_store
+from daemon.unlock import key_place, needs_vault, stored_accounts
 
 PATIENCE_S = 15.0
 
@@ -70,12 +72,15 @@ async def findings(config: Config) -> AsyncGenerator[Finding, None]:
     for warning in config.warnings:
         yield Finding(Verdict.WARNING, "configuration", warning)
     cursors: dict[str, ChainCursor | None] = {}
+    accounts: list[Account] = []
     try:
-        text = await _database(config, cursors)
+        text = await _database(config, cursors, accounts)
     except (TransientError, PersistentError) as error:
         yield Finding(Verdict.FAILED, "database", str(error))
     else:
         yield Finding(Verdict.OK, "database", text)
+        for verdict, told in _vault(config, accounts):
+            yield Finding(verdict, "vault", told)
     if not config.coins:
         yield Finding(
             Verdict.WARNING, "coins", "none is enabled: set coin.btc.daemon.url or others"
@@ -86,7 +91,9 @@ async def findings(config: Config) -> AsyncGenerator[Finding, None]:
                 yield finding
 
 
-async def _database(config: Config, cursors: dict[str, ChainCursor | None]) -> str:
+async def _database(
+    config: Config, cursors: dict[str, ChainCursor | None], accounts: list[Account]
+) -> str:
     url = config.database.url.reveal()
     file = config.database.sqlite_file
     if file is not None and not await trio.Path(file).exists():
@@ -94,7 +101,30 @@ async def _database(config: Config, cursors: dict[str, ChainCursor | None]) -> s
     async with read_store(url) as store:
         for chain in config.coins:
             cursors[chain] = await store.cursor(chain)
+        accounts += await stored_accounts(config, store, used=False)
         return f"{config.database.display}: {await store.last_seq()} events"
+
+
+def _vault(config: Config, accounts: list[Account]) -> Iterator[tuple[Verdict, str]]:
+    """Where the key for view keys is, and whether it opens those that are stored."""
+    if not accounts and not needs_vault(config):
+        return
+    place = key_place(config)
+    sealed = [account for account in accounts if account.secret is not None]
+    problem = Vault(place, warn=_Unsaid().warning).check(sealed)
+    if problem is not None:
+        yield (Verdict.FAILED if needs_vault(config) else Verdict.WARNING), problem
+    elif place.default:
+        exists = place.file.exists()
+        made = "view keys are stored under it" if exists else "will be made when it is needed"
+        beside = "a copy of the state folder is enough to read them; set vault.key"
+        yield Verdict.WARNING, f"{place}: {made}; {beside}"
+    else:
+        yield Verdict.OK, f"key from {place}"
+    if sealed and problem is None:
+        yield Verdict.OK, f"{len(sealed)} view keys can be opened"
+    if missing := len(accounts) - len(sealed):
+        yield Verdict.WARNING, f"{missing} view keys are not stored: their users' keys must be set"
 
 
 async def _node(

@@ -71,12 +71,14 @@ def parse(chain: str, text: str) -> MoneroKeys | KeyRefused:
         return _view(chain, _one_thing(text.strip()))
     view, spend = _bytes(first), _bytes(second)
     if view is None:
-        return _view(chain, _not_hex(first))
+        return _view(chain, _not_hex("private view key", first))
     hint = _SWAPPED if spend is not None and is_key(view) and is_scalar(spend) else ""
     if not is_scalar(view):
-        return _view(chain, f"it is not a canonical scalar (1 to the group order){hint}")
+        return _view(
+            chain, f"the private view key is not a canonical scalar (1 to the group order){hint}"
+        )
     if spend is None:
-        return _spend(chain, _not_hex(second))
+        return _spend(chain, _not_hex("public spend key", second))
     wrong = _spend_fault(view, spend)
     return MoneroKeys(view, spend) if wrong is None else _spend(chain, wrong + hint)
 
@@ -87,12 +89,12 @@ def _spend_fault(view: bytes, spend: bytes) -> str | None:
         # How wallets make their view key; nobody else could know it.
         return _exposed("this is the wallet's private spend key")
     if not is_key(spend):
-        return "it is not a point on the curve, or not one of its prime-order group"
+        return "the public spend key is not a point on the curve, or outside its prime-order group"
     if public_key(view) == spend:
         return (
-            "it is the public key of the first one: give the public spend key beside the private"
-            " view key. Should the first one be the private spend key, it is exposed now: move"
-            " the funds to a new wallet. Neither was stored"
+            "the second key is the public key of the first one: give the public spend key beside"
+            " the private view key. Should the first one be the private spend key, it is exposed"
+            " now: move the funds to a new wallet. Neither was stored"
         )
     return None
 
@@ -101,10 +103,10 @@ def _bytes(text: str) -> bytes | None:
     return bytes.fromhex(text) if _HEX.fullmatch(text) else None
 
 
-def _not_hex(text: str) -> str:
+def _not_hex(name: str, text: str) -> str:
     if not text:
-        return f"it is missing; {EXPECTED}"
-    return _other_thing(text) or "it must be 64 hexadecimal digits"
+        return f"one of the keys is missing; {EXPECTED}"
+    return _other_thing(text) or f"the {name} must be 64 hexadecimal digits"
 
 
 def _one_thing(text: str) -> str:

@@ -6,10 +6,7 @@ The person compares the first addresses with the wallet; the warnings name what 
 from __future__ import annotations
 
 import difflib
-import json
-import textwrap
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from actors.core.outcomes import KeyRefused
@@ -18,6 +15,9 @@ from daemon.keys.advice import notes_on, warnings_on
 from daemon.keys.deriver import KEY_FIELD, read_key
 from daemon.keys.extended import ExtendedKey
 from daemon.keys.forms import AddressForm, form_for
+from daemon.keys.monero_address import PRIMARY
+from daemon.keys.monero_preview import preview_monero
+from daemon.keys.preview_page import FIRST_MINOR, NetworkForm, Preview
 
 COINS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -25,60 +25,19 @@ COINS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "LTC": ("ltc", "bitcoin"),
         "ETH": ("eth", "evm"),
         "BNB": ("bnb", "evm"),
+        "XMR": ("xmr", "monero"),
     }
 )
 """Coin → (chain, family)."""
 MAX_ADDRESSES = 1000
-_FULL_NAMES = {"BITCOIN": "BTC", "LITECOIN": "LTC", "ETHEREUM": "ETH", "BSC": "BNB"}
+_FULL_NAMES = {
+    "BITCOIN": "BTC",
+    "LITECOIN": "LTC",
+    "ETHEREUM": "ETH",
+    "BSC": "BNB",
+    "MONERO": "XMR",
+}
 _EVERY_NETWORK = "every network"
-# The first address tallyd gives out is <key>/0/1 (GoiPay increments the pair before it derives).
-_FIRST_MINOR = 1
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkForm:
-    """Addresses as they are written on some networks."""
-
-    networks: tuple[str, ...]
-    """As the node names them; `every network` where the text is the same on all."""
-    addresses: tuple[tuple[str, str], ...]
-    """(path below the key, address), in the order in which invoices get them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Preview:
-    coin: str
-    key: str
-    """For people, without the key: kind, depth, fingerprint."""
-    script: str
-    path: str
-    forms: tuple[NetworkForm, ...]
-    warnings: tuple[str, ...]
-    """Why money may not show up in the wallet."""
-    notes: tuple[str, ...]
-
-    def render(self) -> str:
-        """Plain text for a terminal, lines of at most 100 characters, no trailing newline."""
-        lines = [
-            f"Coin       {self.coin}",
-            f"Key        {self.key}",
-            f"Addresses  {self.script}",
-            f"Path       {self.path}",
-        ]
-        for form in self.forms:
-            lines += ["", f"On {', '.join(form.networks)}:"]
-            lines += [f"  {path:<8} {address}" for path, address in form.addresses]
-        for heading, texts in (("WARNING", self.warnings), ("Note", self.notes)):
-            for text in texts:
-                lines += ["", *textwrap.wrap(f"{heading}: {text}", 100, subsequent_indent="  ")]
-        return "\n".join(lines)
-
-    def json(self) -> str:
-        """The same as a JSON object; an address is `{"path": "0/1", "address": ...}`."""
-        data = asdict(self)
-        for form in data["forms"]:
-            form["addresses"] = [{"path": p, "address": a} for p, a in form["addresses"]]
-        return json.dumps(data, indent=2, ensure_ascii=False)
 
 
 def preview(
@@ -86,32 +45,44 @@ def preview(
 ) -> Preview | KeyRefused:
     """The first `count` (1..1000) addresses of `key` for `coin`, with what to watch out for.
 
-    `coin` is a name of COINS in any case. Without `network`, the forms of all networks are given.
-    The refusal's `field` says which of the three inputs it was: `coin`, `masterPubKey`, `network`.
+    `coin` is a name of COINS in any case; Monero's `key` is `VIEW:SPEND`. Without `network`, the
+    forms of all networks are given. The refusal's `field` says which of the inputs it was: `coin`,
+    `masterPubKey` (Monero: `privViewKey`, `pubSpendKey`), `network`.
     """
     name = coin.strip().upper()
     if name not in COINS:
         return KeyRefused(chain="", field="coin", reason=_unknown_coin(coin))
     chain, family = COINS[name]
+    count = min(max(count, 1), MAX_ADDRESSES)
+    if family == "monero":
+        return _known_network(name, PRIMARY, network) or preview_monero(
+            chain, key, network=network, count=count
+        )
     form = form_for(chain=chain, family=family)
     assert form is not None
     parsed = read_key(key)
     if isinstance(parsed, str):
         return KeyRefused(chain=chain, field=KEY_FIELD, reason=parsed)
-    if network is not None and form.prefixes and network not in form.prefixes:
-        near = difflib.get_close_matches(network.lower(), form.prefixes, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        reason = f"{name} has no such network; known are {', '.join(form.prefixes)}{hint}"
-        return KeyRefused(chain=chain, field="network", reason=reason)
+    if form.prefixes and (refused := _known_network(name, form.prefixes, network)):
+        return refused
     return Preview(
         coin=name,
         key=parsed.description,
         script=form.script,
-        path=f"<key>/0/{_FIRST_MINOR}, /0/{_FIRST_MINOR + 1}, /0/{_FIRST_MINOR + 2}, ...",
-        forms=_network_forms(parsed, form, network, min(max(count, 1), MAX_ADDRESSES)),
+        path=f"<key>/0/{FIRST_MINOR}, /0/{FIRST_MINOR + 1}, /0/{FIRST_MINOR + 2}, ...",
+        forms=_network_forms(parsed, form, network, count),
         warnings=warnings_on(parsed, coin=name, form=form, network=network),
         notes=notes_on(parsed, coin=name, form=form),
     )
+
+
+def _known_network(coin: str, known: Collection[str], network: str | None) -> KeyRefused | None:
+    if network is None or network in known:
+        return None
+    near = difflib.get_close_matches(network.lower(), known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    reason = f"{coin} has no such network; known are {', '.join(known)}{hint}"
+    return KeyRefused(chain=COINS[coin][0], field="network", reason=reason)
 
 
 def _network_forms(
@@ -123,7 +94,7 @@ def _network_forms(
         if network in (None, name) or not form.prefixes:
             sharing.setdefault(prefix, []).append(name)
     external = key.node().child(0)
-    minors = range(_FIRST_MINOR, _FIRST_MINOR + count)
+    minors = range(FIRST_MINOR, FIRST_MINOR + count)
     children = [(f"0/{minor}", external.child_key(minor)) for minor in minors]
     return tuple(
         NetworkForm(

@@ -93,6 +93,8 @@ class Vault:
                     f"{self.place} does not exist, but {len(sealed)} view keys in the database"
                     " were sealed with the key in it: restore it from a backup. Nothing was changed"
                 )
+            if not self.place.default:
+                raise self.place.missing()
             return
         shut = sum(_opened(key, account) is None for account in sealed)
         if shut:

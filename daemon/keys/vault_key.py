@@ -69,6 +69,10 @@ class KeyPlace:
             )
         return bytes.fromhex(content.decode("ascii"))
 
+    def missing(self) -> PersistentError:
+        """What to say when there is no file where a person named one."""
+        return PersistentError(f"{self} does not exist; make it: umask 077; {_MAKE} > FILE")
+
     def make(self) -> bytes:
         """A new key in the default file, durable and complete before this returns.
 
@@ -76,7 +80,7 @@ class KeyPlace:
         written, or is not the default one, which only a person makes.
         """
         if not self.default:
-            raise PersistentError(f"{self} does not exist; make it: umask 077; {_MAKE} > FILE")
+            raise self.missing()
         key = secrets.token_bytes(KEY_BYTES)
         unfinished = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         try:

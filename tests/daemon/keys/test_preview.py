@@ -10,8 +10,10 @@ from actors.core.outcomes import KeyRefused
 from actors.ports import Account
 from daemon.keys import Deriver
 from daemon.keys.advice import gap_limit
+from daemon.keys.monero_address import is_scalar, public_key
 from daemon.keys.preview import MAX_ADDRESSES, Preview, preview
 from daemon.keys.versions import VERSIONS
+from tests.daemon.keys import monero_samples as monero
 from tests.daemon.keys import reference, samples
 from tests.daemon.keys.samples import BTC, XPUB, YPUB, ZPRV, ZPUB
 
@@ -157,6 +159,48 @@ def test_gap_limit_at_the_edges():
             gap_limit(invoices=10, paid_share=share)
 
 
+def test_monero_shows_the_wallet_s_address_and_the_first_subaddresses():
+    found = shown("xmr", f"{monero.VIEW}:{monero.SPEND}", count=2)
+    assert [form.networks for form in found.forms] == [
+        ("mainnet", "fakechain"),
+        ("stagenet",),
+        ("testnet",),
+    ]
+    assert found.forms[0].addresses == (
+        ("primary", monero.PRIMARY),
+        ("0/1", monero.ADDRESSES[0, 1]),
+        ("0/2", monero.ADDRESSES[0, 2]),
+    )
+    assert found.warnings == ()
+    said = f"{found.render()} {found.json()} {found!r}"
+    assert "its primary address must be the one above" in said
+    assert "at least 132 if one in ten is paid" in said
+    assert monero.VIEW[:8] not in said
+    assert all(len(line) <= 106 for line in found.render().splitlines()), "an address and its path"
+
+
+def test_monero_on_one_network():
+    keys = f"{monero.GOIPAY_VIEW}:{monero.GOIPAY_SPEND}"
+    [form] = shown("XMR", keys, network="stagenet", count=1).forms
+    assert form.addresses[1] == ("0/1", monero.GOIPAY_FIRST)
+    found = refused("XMR", keys, network="main")
+    assert (found.chain, found.field) == ("xmr", "network")
+    assert "known are mainnet, stagenet, testnet, fakechain; did you mean mainnet?" in found.reason
+    assert refused("Monero", keys).reason.endswith("did you mean XMR?")
+    assert refused("XMR", f"x:{monero.SPEND}").field == "privViewKey"
+
+
+def test_a_monero_spend_key_that_may_be_private_is_warned_about():
+    # The least multiple of the base point that has a number below the group's order as its text.
+    point = next(
+        text
+        for text in (public_key(n.to_bytes(32, "little")) for n in range(1, 1000))
+        if is_scalar(text)
+    )
+    [warning] = shown("XMR", f"{monero.VIEW}:{point.hex()}").warnings
+    assert "Make sure that it is the PUBLIC spend key" in warning
+
+
 def test_render():
     text = shown("BTC", YPUB, count=1).render()
     lines = text.splitlines()
@@ -195,8 +239,8 @@ def test_the_count_is_bounded(count, given):
         ("bitcoin", "did you mean BTC?"),
         ("Ethereum", "did you mean ETH?"),
         ("LTCC", "did you mean LTC?"),
-        ("QQQ", "QQQ is not a coin that has such keys; known are BTC, LTC, ETH, BNB"),
-        ("", "the coin comes first (BTC, LTC, ETH, BNB), then the key"),
+        ("QQQ", "QQQ is not a coin that has such keys; known are BTC, LTC, ETH, BNB, XMR"),
+        ("", "the coin comes first (BTC, LTC, ETH, BNB, XMR), then the key"),
         (ZPUB, "the coin comes first"),
         (ZPRV, "must never leave your wallet"),
     ],
