@@ -124,16 +124,16 @@ class _Reader:
         fields: Section = {}
         # The shortest field has a name of one byte, a type and a value of one byte.
         for _ in range(self._size(least=4)):
-            name = self._take(self._take(1)[0]).decode("latin-1")
+            name = self._take(self._byte()).decode("latin-1")
             if not name or name in fields:
                 raise EpeeError("a name is empty or there twice")
             fields[name] = self._entry(depth)
         return fields
 
     def _entry(self, depth: int) -> Any:
-        kind = self._take(1)[0]
+        kind = self._byte()
         if kind == _ARRAY:
-            kind = self._take(1)[0]
+            kind = self._byte()
             if not kind & _ARRAY_FLAG:
                 raise EpeeError("an array is none")
         if kind & _ARRAY_FLAG:
@@ -174,7 +174,7 @@ class _Reader:
         raise EpeeError(f"there is no type {kind}")
 
     def _inner_array(self, depth: int) -> list[Any]:
-        kind = self._take(1)[0]
+        kind = self._byte()
         if not kind & _ARRAY_FLAG:
             raise EpeeError("an array is none")
         return self._array(kind & ~_ARRAY_FLAG, depth)
@@ -184,23 +184,28 @@ class _Reader:
         return struct.unpack(form, self._take(struct.calcsize(form)))
 
     def _bool(self) -> bool:
-        byte = self._take(1)[0]
+        byte = self._byte()
         if byte > 1:
             raise EpeeError(f"{byte} is neither true nor false")
         return byte == 1
 
     def _size(self, *, least: int) -> int:
         """A count of things that have `least` bytes each at least."""
-        form = _VARINTS[self._peek() & 3]
-        size = int(struct.unpack(form, self._take(struct.calcsize(form)))[0]) >> 2
-        if size * least > len(self._data) - self.at:
+        at = self.at
+        width = 1 << (self._byte() & 3)
+        self.at = at + width
+        size = int.from_bytes(self._data[at : self.at], "little") >> 2
+        # A varint that is cut off is noticed too: nothing is left after it.
+        if size * least > len(self._data) - self.at or self.at > len(self._data):
             raise EpeeError("a size is larger than what follows it")
         return size
 
-    def _peek(self) -> int:
-        if self.at >= len(self._data):
+    def _byte(self) -> int:
+        at = self.at
+        if at >= len(self._data):
             raise EpeeError("it ends too early")
-        return self._data[self.at]
+        self.at = at + 1
+        return self._data[at]
 
     def _take(self, size: int) -> bytes:
         end = self.at + size
