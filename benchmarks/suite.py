@@ -158,4 +158,52 @@ SUITE = (
         ),
         quick={"rounds": 1, "blocks": 40},
     ),
+    Benchmark(
+        "monero",
+        "benchmarks.monero",
+        "run",
+        (
+            Target(
+                "Monero outputs with a key each : libsodium's Edwards multiplication",
+                "scan_to_floor",
+                1.8,
+                at_least=True,
+            ),
+            Target(
+                "the same, per core and view key",
+                "outputs_per_s",
+                25_000,
+                unit=" outputs/s",
+                at_least=True,
+            ),
+        ),
+        quick={"rounds": 1, "outputs": 120},
+    ),
+    Benchmark(
+        "monero-crowd",
+        "benchmarks.monero",
+        "crowd",
+        (
+            Target(
+                "100 view keys on one Monero block, speed-up per core",
+                "block_speedup_per_core",
+                0.8,
+                at_least=True,
+            ),
+            Target(
+                "the same, longest stall of the event loop",
+                "loop_stall_ms_worst",
+                20,
+                unit=" ms",
+            ),
+        ),
+        quick={"view_keys": 20, "block_txs": 30, "rounds": 1},
+    ),
+    Benchmark(
+        "monero-week",
+        "benchmarks.monero",
+        "week",
+        (),
+        quick={"sample_txs": 600, "repeats": 1},
+    ),
 )
