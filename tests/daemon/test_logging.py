@@ -244,6 +244,8 @@ def test_an_output_that_can_not_be_written_is_counted_not_raised():
         ('{"api_key":"aa55"}', '{"api_key":***}'),
         ("bc1q" + "q" * 38, "bc1q" + "q" * 38),
         ("00" * 32, "00" * 32),
+        (f"keys {'0a' * 32}:{'Bc' * 32}!", "keys ***!"),
+        (f"output {'0a' * 32}:1", f"output {'0a' * 32}:1"),
         (
             "74xhb5sXRsnDZv8RKFEv7LAMfUq5AmGEEB77SVvsUJf8bLvFMSEfc8YYyJHF6xNNnjAZQmgqZp76AjT8bD6qKkLZLeR42oi",
         )
