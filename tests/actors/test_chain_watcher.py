@@ -7,6 +7,7 @@ import trio
 
 from actors.chain_supervisor import ChainState
 from actors.core.agenda import SLICE
+from actors.core.chain_events import Removal
 from actors.core.chain_view import ChainView
 from actors.core.invoice import State
 from actors.ports import Heartbeat, TipMoved, TransientError, TxArrived, TxLeft
@@ -549,3 +550,96 @@ async def test_ten_thousand_deadlines_at_one_instant_do_not_starve_the_loop(auto
         assert most <= 2 * SLICE
         await it.told()
         assert it.supervisor.statistics().actors.open == 0
+
+
+# --- locks and rivals -----------------------------------------------------------------------------
+
+
+async def test_a_rival_is_told_at_once_and_a_block_decides(autojump_clock):
+    async with watched_chain() as it:
+        kept, robbed = await it.create(confirmations=0), await it.create(confirmations=0)
+        first = it.node.pay(kept.destination, 100)
+        second = it.node.pay(robbed.destination, 100)
+        await it.told()
+        for tx in (first, second):
+            it.node.contest(tx)
+        await trio.sleep(0.1)
+        for terms in (kept, robbed):
+            invoice = await it.invoice(terms)
+            assert (invoice.state, invoice.reversed) == (State.SETTLED, True)
+            assert invoice.payments[0].gone is Removal.CONTESTED
+        theft = it.node.steal(second)
+        it.node.mine(first, theft)
+        await it.told()
+        assert not (await it.invoice(kept)).reversed
+        lost = await it.invoice(robbed)
+        assert (lost.payments[0].gone, lost.payments[0].gone_by) == (
+            Removal.DOUBLE_SPENT,
+            theft.txid,
+        )
+
+
+async def test_a_contested_payment_stays_gone_while_its_rival_is_in_sight(autojump_clock):
+    async with watched_chain() as it:
+        invoice = await it.create()
+        tx = it.node.pay(invoice.destination, 100)
+        await it.told()
+        it.node.contest(tx)
+        await it.told()
+        it.node.lose_push()
+        await it.restart()
+        await it.told()
+        assert (await it.kinds(invoice))[-2:] == ["payment.displaced", "invoice.uncovered"]
+        it.node.evict(tx)
+        await trio.sleep(POLICY.eviction_grace_s + 3)
+        assert (await it.invoice(invoice)).payments[0].gone is Removal.EVICTED
+
+
+async def test_what_was_contested_when_it_was_first_heard_of_is_no_news(autojump_clock):
+    async with watched_chain() as it:
+        invoice = await it.create()
+        it.node.swallow = {TxArrived}
+        tx = it.node.pay(invoice.destination, 100)
+        it.node.contest(tx)
+        it.node.lose_push()
+        await it.told()
+        assert (await it.invoice(invoice)).payments == ()
+        it.node.mine(tx)
+        await it.told()
+        assert (await it.invoice(invoice)).state is State.SEEN
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+async def test_a_lock_ends_after_a_restart_too(autojump_clock, stopped):
+    async with watched_chain(height=30) as it:
+        by_height, by_time = await it.create(), await it.create()
+        locks = ({"unlock_height": 40}, {"unlock_ms": it.clock.now_ms() + 60_000})
+        for terms, lock in zip((by_height, by_time), locks, strict=True):
+            it.node.pay(terms.destination, 100, **lock)
+        it.node.mine(count=3)
+        await it.told()
+        await it.stop()
+        if not stopped:
+            await it.start()
+            await it.told()
+        it.node.mine_empty(7)
+        await trio.sleep(60)
+        if stopped:
+            await it.start()
+        await it.told()
+        for terms in (by_height, by_time):
+            assert (await it.invoice(terms)).state is State.SETTLED
+
+
+async def test_refusals_are_recorded_once_whatever_is_repeated(autojump_clock):
+    async with watched_chain() as it:
+        invoice = await it.create()
+        lie = it.node.lie(invoice.destination)
+        await it.told()
+        it.node.lose_push()
+        await it.restart()
+        it.node.mine(lie)
+        await it.told()
+        it.node.reorg(1, take=[lie])
+        await it.told()
+        assert await it.kinds(invoice) == ["invoice.created", "payment.refused"]

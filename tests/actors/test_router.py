@@ -15,13 +15,15 @@ from actors.core.chain_events import (
     MempoolChanged,
     OutPoint,
     Output,
+    RefusedOutput,
     Removal,
+    RemovedTx,
 )
 from actors.core.events import Terms
 from actors.core.invoice import Invoice, State
 from actors.core.watch_index import WatchIndex
 from actors.invoice_actor import InvoiceActors
-from actors.router import Router
+from actors.router import MAX_OUTPUTS, Router
 from tests.helpers.faulty_store import FaultyStore
 from tests.helpers.invoices import ASSET, CREATED_MS, EXPIRES_MS, block, txid
 from tests.helpers.ledger import creation
@@ -73,10 +75,10 @@ async def routed() -> AsyncIterator[Routed]:
         nursery.cancel_scope.cancel()
 
 
-def tx(name: str, *pays: tuple[Terms, int], coins: tuple[str, ...] = ()) -> ChainTx:
+def tx(name: str, *pays: tuple[Terms, int], coins: tuple[str, ...] = (), **output) -> ChainTx:
     """A transaction that spends the named coins (its own one by default)."""
     outputs = tuple(
-        Output(OutPoint(txid(name), number), terms.destination, amount_base, ASSET)
+        Output(OutPoint(txid(name), number), terms.destination, amount_base, ASSET, **output)
         for number, (terms, amount_base) in enumerate(pays)
     )
     return ChainTx(txid(name), outputs, tuple(coin.encode() for coin in coins or (name,)))
@@ -237,3 +239,129 @@ async def test_invoices_too_deep_to_move_are_let_go_of_and_their_addresses_stay(
         assert (index.conflicts, index.unconfirmed, index.by_height) == ({}, {}, {})
         await it.mempool(tx("more", (settled, 1)))
         assert it.live(settled).overpaid
+
+
+# --- locks, keys, refusals ------------------------------------------------------------------------
+
+
+async def test_a_lock_ends_at_the_very_tip_and_settles_what_is_deep_enough(autojump_clock):
+    async with routed() as it:
+        invoice, other = await it.create(), await it.create()
+        await it.connect(10, tx("t", (invoice, 100), unlock_height=14))
+        await it.connect(11, tx("u", (other, 50), unlock_height=99))
+        for height in (12, 13):
+            await it.connect(height)
+            assert it.live(invoice).state is State.PENDING
+        before = it.live(other)
+        await it.connect(14)
+        assert it.live(invoice).state is State.SETTLED
+        assert it.live(other) is before
+
+
+async def test_a_lock_that_had_ended_when_the_money_was_seen_is_none(autojump_clock):
+    async with routed() as it:
+        invoice = await it.create(confirmations=0)
+        await it.mempool(tx("t", (invoice, 40), unlock_height=10))
+        assert it.live(invoice).credited_base == 0
+        await it.mempool(tx("u", (invoice, 100), unlock_height=9))
+        assert it.live(invoice).state is State.SETTLED
+
+
+async def test_an_instant_ends_a_lock_and_settles_what_is_deep_enough(autojump_clock):
+    async with routed() as it:
+        invoice = await it.create()
+        await it.connect(10, tx("t", (invoice, 100), unlock_ms=NOW_MS + 5))
+        await it.connect(11)
+        await it.router.read_up_to(NOW_MS + 4, it.actors, tip_height=11)
+        assert it.live(invoice).state is State.PENDING
+        await it.router.read_up_to(NOW_MS + 5, it.actors, tip_height=11)
+        assert it.live(invoice).state is State.SETTLED
+
+
+async def test_a_lock_of_a_closed_invoice_keeps_it_until_it_has_ended(autojump_clock):
+    async with routed() as it:
+        expired = await it.create(watch_depth=2)
+        await it.router.read_up_to(EXPIRES_MS + 1, it.actors, tip_height=9)
+        await it.connect(10, tx("t", (expired, 100), unlock_height=20, coins=("coin",)))
+        for height in range(11, 20):
+            await it.connect(height)
+        assert it.actors.statistics().loaded == 1
+        await it.connect(20)
+        assert it.actors.statistics().loaded == 0
+        row = await it.store.invoice(expired.invoice_id)
+        assert row is not None
+        assert row.invoice.unlock_height() is None
+        assert row.invoice.payments[0].late
+        await it.mempool(tx("u", (expired, 1), unlock_ms=EXPIRES_MS + 50))
+        await it.connect(22, tx("u", (expired, 1), unlock_ms=EXPIRES_MS + 50))
+        for height in range(23, 30):
+            await it.connect(height)
+        assert it.live(expired).unlock_ms() == EXPIRES_MS + 50
+        await it.router.read_up_to(EXPIRES_MS + 50, it.actors, tip_height=29)
+        await it.connect(30)
+        assert it.actors.statistics().loaded == 0
+
+
+async def test_reminders_of_locks_that_are_gone_wake_nobody(autojump_clock):
+    async with routed() as it:
+        invoice = await it.create()
+        locked = {"unlock_height": 12, "coins": ("coin",)}
+        await it.mempool(tx("t", (invoice, 100), **locked))
+        await it.mempool(tx("theft", coins=("coin",)))
+        appends = it.store.calls["append"]
+        for height in range(10, 14):
+            await it.connect(height)
+        assert it.store.calls["append"] == appends
+
+
+async def test_outputs_beyond_the_bound_are_added_up_unless_more_tells_them_apart(autojump_clock):
+    async with routed() as it:
+        plain, keyed, locked = [await it.create(confirmations=0) for _ in range(3)]
+        count = MAX_OUTPUTS + 6
+        await it.mempool(tx("plain", *[(plain, 1)] * count))
+        await it.mempool(tx("keyed", *[(keyed, 1)] * count, one_time_key=b"P"))
+        await it.mempool(tx("height", *[(locked, 1)] * count, unlock_height=99))
+        await it.mempool(tx("time", *[(locked, 1)] * count, unlock_ms=2**50))
+        assert [len(it.live(one).payments) for one in (plain, keyed, locked)] == [
+            MAX_OUTPUTS,
+            count,
+            2 * count,
+        ]
+        assert it.live(plain).received_base == count
+        assert it.live(keyed).received_base == 1
+
+
+async def test_a_refused_output_reaches_its_invoice_once_from_mempool_and_block(autojump_clock):
+    async with routed() as it:
+        one, two = await it.create(), await it.create()
+        lies = tuple(
+            RefusedOutput(OutPoint(txid("lie"), number), destination, ASSET, "it proves nothing")
+            for number, destination in enumerate(
+                (one.destination, one.destination, two.destination, b"a stranger")
+            )
+        )
+        lie = ChainTx(txid("lie"), (), (b"coin",), refused=lies)
+        await it.mempool(lie)
+        await it.mempool(lie)
+        await it.connect(10, lie)
+        assert [len(it.live(invoice).refused) for invoice in (one, two)] == [2, 1]
+        assert it.live(one).received_base == 0
+        assert it.router.index.conflicts == {}
+
+
+# --- rivals ---------------------------------------------------------------------------------------
+
+
+async def test_who_has_a_rival_is_told_how_it_ends(autojump_clock):
+    async with routed() as it:
+        robbed, kept = await it.create(), await it.create()
+        await it.mempool(tx("t", (robbed, 100), coins=("a",)), tx("u", (kept, 100), coins=("b",)))
+        contested = tuple(RemovedTx(txid(name), Removal.CONTESTED) for name in ("t", "u"))
+        event = MempoolChanged((), contested, NOW_MS)
+        await it.router.route(event, it.actors, tip_height=9)
+        assert it.live(robbed).state is it.live(kept).state is State.PENDING
+        await it.connect(10, tx("rival", coins=("a",)), tx("u", (kept, 100), coins=("b",)))
+        assert [p.gone for p in it.live(robbed).payments] == [Removal.DOUBLE_SPENT]
+        assert it.live(robbed).payments[0].gone_by == txid("rival")
+        assert it.live(kept).state is State.SEEN
+        assert it.router.index.contested == {}

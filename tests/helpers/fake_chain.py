@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 import trio
 
-from actors.core.chain_events import ChainTx, OutPoint, Output
+from actors.core.chain_events import ChainTx, OutPoint, Output, RefusedOutput
 from actors.core.chain_view import BlockRef
 from actors.core.watch_index import WatchIndex
 from actors.ports import (
@@ -43,6 +44,7 @@ class FakeTx:
     spends: tuple[bytes, ...]
     outputs: tuple[Output, ...]
     first_seen_s: int | None = None
+    refused: tuple[RefusedOutput, ...] = ()
 
 
 class FakeChain:
@@ -66,6 +68,8 @@ class FakeChain:
         self._index: WatchIndex | None = None
         self.blocks: list[tuple[BlockRef, tuple[FakeTx, ...]]] = []
         self.mempool: dict[bytes, FakeTx] = {}
+        self.contested: set[bytes] = set()
+        """Those in the mempool for whose coins the node saw a rival."""
         self.network = network
         self.heartbeat_s = heartbeat_s
         self.syncing = False
@@ -97,9 +101,13 @@ class FakeChain:
         *amounts_base: int,
         replaces: FakeTx | None = None,
         asset: str | None = None,
+        **output: Any,
     ) -> FakeTx:
-        """Broadcast one transaction with an output per amount; `replaces` spends the same coins."""
-        tx = self.make(destination, *amounts_base, replaces=replaces, asset=asset)
+        """Broadcast one transaction with an output per amount; `replaces` spends the same coins.
+
+        `output` are further fields of each output: a one-time key, a lock.
+        """
+        tx = self.make(destination, *amounts_base, replaces=replaces, asset=asset, **output)
         self.broadcast(tx)
         return tx
 
@@ -120,15 +128,31 @@ class FakeChain:
         *amounts_base: int,
         replaces: FakeTx | None = None,
         asset: str | None = None,
+        **output: Any,
     ) -> FakeTx:
-        """A transaction that nobody has heard of yet."""
+        """A transaction that nobody has heard of yet; `output` as in `pay`."""
         txid = self._id("tx")
         spends = replaces.spends if replaces else (self._id("coin"),)
         outputs = tuple(
-            Output(OutPoint(txid, number), destination, amount_base, asset or self._asset)
+            Output(OutPoint(txid, number), destination, amount_base, asset or self._asset, **output)
             for number, amount_base in enumerate(amounts_base)
         )
         return FakeTx(txid, spends, outputs, self._now_s())
+
+    def lie(self, destination: bytes) -> FakeTx:
+        """Broadcast a transaction that seems to pay, and proves no amount."""
+        txid = self._id("tx")
+        refused = RefusedOutput(OutPoint(txid, 0), destination, self._asset, "it proves nothing")
+        tx = FakeTx(txid, (self._id("coin"),), (), self._now_s(), (refused,))
+        self.broadcast(tx)
+        return tx
+
+    def contest(self, tx: FakeTx) -> None:
+        """The node sees a rival of an unconfirmed transaction, and keeps what it has."""
+        assert tx.txid in self.mempool, "only what is in the mempool has a rival"
+        self.contested.add(tx.txid)
+        # As drivers do: the watcher then reads the mempool, which says more.
+        self.push(TxLeft(tx.txid))
 
     def broadcast(self, tx: FakeTx) -> None:
         """Put a transaction into the mempool, in place of those that spend the same coins."""
@@ -144,6 +168,7 @@ class FakeChain:
     def evict(self, tx: FakeTx) -> None:
         """The node forgets an unconfirmed transaction."""
         del self.mempool[tx.txid]
+        self.contested.discard(tx.txid)
         self.push(TxLeft(tx.txid))
 
     def mine(self, *txs: FakeTx, count: int = 1) -> BlockRef:
@@ -263,7 +288,10 @@ class FakeChain:
 
     async def read_mempool(self, index: WatchIndex) -> MempoolSnapshot:
         await self._answer("read_mempool")
-        return MempoolSnapshot(frozenset(self.mempool), _all_ours(self.mempool.values(), index))
+        undisputed = (tx for tx in self.mempool.values() if tx.txid not in self.contested)
+        return MempoolSnapshot(
+            frozenset(self.mempool), _all_ours(undisputed, index), frozenset(self.contested)
+        )
 
     @asynccontextmanager
     async def signals(self, index: WatchIndex) -> AsyncIterator[AsyncIterator[Signal]]:
@@ -300,6 +328,7 @@ class FakeChain:
         self.push(TipMoved())
         for tx in txs:
             self.mempool.pop(tx.txid, None)
+            self.contested.discard(tx.txid)
             self._drop_conflicts(tx)
 
     def _settle_mempool(self, freed: Iterable[FakeTx]) -> None:
@@ -312,11 +341,13 @@ class FakeChain:
             for txid, tx in waiting.items()
             if txid not in mined and not spent.intersection(tx.spends)
         }
+        self.contested.intersection_update(self.mempool)
 
     def _drop_conflicts(self, tx: FakeTx) -> None:
         for other in [one for one in self.mempool.values() if set(one.spends) & set(tx.spends)]:
             if other.txid != tx.txid:
                 del self.mempool[other.txid]
+                self.contested.discard(other.txid)
                 self.push(TxLeft(other.txid))
 
     def _id(self, what: str) -> bytes:
@@ -353,9 +384,10 @@ class _Signals:
 def _ours(tx: FakeTx, index: WatchIndex) -> ChainTx | None:
     """What a driver would say of the transaction; None when it does not concern us."""
     outputs = tuple(out for out in tx.outputs if out.destination in index.destinations)
-    if not outputs and not index.conflicting(tx.txid, tx.spends):
+    refused = tuple(out for out in tx.refused if out.destination in index.destinations)
+    if not outputs and not refused and not index.conflicting(tx.txid, tx.spends):
         return None
-    return ChainTx(tx.txid, outputs, tx.spends, tx.first_seen_s)
+    return ChainTx(tx.txid, outputs, tx.spends, tx.first_seen_s, refused)
 
 
 def _all_ours(txs: Iterable[FakeTx], index: WatchIndex) -> tuple[ChainTx, ...]:
