@@ -61,6 +61,18 @@ NPM_RECIPES = {
         packages=(("@grpc/grpc-js", "1.14.7"), ("@grpc/proto-loader", "0.8.1")),
     ),
     "solc": NpmRecipe("The Solidity compiler", packages=(("solc", "0.8.37"),)),
+    "ton": NpmRecipe(
+        "The TON sandbox",
+        packages=(
+            ("@ton/sandbox", "0.41.0"),
+            ("@ton/ton", "16.3.0"),
+            ("@ton/core", "0.63.1"),
+            ("@ton/crypto", "3.3.0"),
+            # Compiles tests/nodes/ton/*.fc; the sandbox asks for it in any case.
+            ("@ton-community/func-js", "0.11.0"),
+            ("ws", "8.23.0"),
+        ),
+    ),
 }
 
 
