@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
+from typing import Any
 
 import trio
 
@@ -81,10 +82,15 @@ class Stage:
 
     # --- verbs ------------------------------------------------------------------------------------
 
-    async def pay(self, name: str, to: Terms, *amounts: int, bumps: str | None = None) -> None:
-        """Broadcast a payment; `bumps` names the transaction whose coins it spends instead."""
+    async def pay(
+        self, name: str, to: Terms, *amounts: int, bumps: str | None = None, **output: Any
+    ) -> None:
+        """Broadcast a payment; `bumps` names the transaction whose coins it spends instead.
+
+        `output` are further fields of each output: a one-time key, a lock.
+        """
         replaced = self.txs[bumps] if bumps else None
-        self.txs[name] = self.node.make(to.destination, *amounts, replaces=replaced)
+        self.txs[name] = self.node.make(to.destination, *amounts, replaces=replaced, **output)
         self.node.broadcast(self.txs[name])
         await self.step()
 
@@ -100,6 +106,16 @@ class Stage:
         else:
             self.node.broadcast(theft)
             await self.step()
+
+    async def contest(self, name: str) -> None:
+        """The node sees a rival of an unconfirmed payment, and keeps what it has."""
+        self.node.contest(self.txs[name])
+        await self.step()
+
+    async def lie(self, name: str, to: Terms) -> None:
+        """Broadcast what claims to be a payment and proves nothing."""
+        self.txs[name] = self.node.lie(to.destination)
+        await self.step()
 
     async def evict(self, name: str) -> None:
         self.node.evict(self.txs[name])
@@ -194,9 +210,10 @@ class Stage:
         tip = self.node.height
         flags = {
             flag
-            for flag in ("underpaid", "overpaid", "late", "reversed", "deadline_reached")
+            for flag in ("underpaid", "overpaid", "late", "reversed", "deadline_reached", "refused")
             if getattr(invoice, flag)
         }
+        assert len(invoice.refused) <= 1, "one lie is recorded once"
         return Outcome(
             state=invoice.state,
             credited=invoice.credited_base,
@@ -441,6 +458,141 @@ async def _reversed_then_restored(stage: Stage) -> None:
     await stage.mine()
 
 
+KEY = b"one-time key"
+
+
+async def _unlocked_by_a_block(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 100, unlock_height=stage.node.height + 7)
+    await stage.mine("t", empty=4)
+    await stage.mine(empty=2)
+
+
+async def _unlocked_after_the_deadline(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 100, unlock_height=stage.node.height + 8)
+    await stage.mine("t", empty=2)
+    await stage.wait(TTL_S + 2)
+    await stage.mine(empty=5)
+
+
+async def _unlocked_by_time(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 100, unlock_ms=stage.it.clock.now_ms() + 40_000)
+    await stage.mine("t", empty=4)
+    await stage.wait(40)
+
+
+async def _unlocked_by_time_after_the_deadline(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 100, unlock_ms=stage.it.clock.now_ms() + 70_000)
+    await stage.mine("t", empty=4)
+    await stage.wait(80)
+
+
+async def _unlocked_while_the_node_was_down(stage: Stage) -> None:
+    """The deadline passes too, but after the lock ended."""
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 100, unlock_height=stage.node.height + 7)
+    await stage.mine("t", empty=2)
+    await stage.node_down()
+    await stage.mine(empty=4)
+    await stage.wait(TTL_S)
+    await stage.node_up()
+
+
+async def _unlocked_too_late_while_the_node_was_down(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 100, unlock_height=stage.node.height + 7)
+    await stage.mine("t", empty=2)
+    await stage.node_down()
+    await stage.wait(TTL_S + 2)
+    await stage.mine(empty=4)
+    await stage.node_up()
+
+
+async def _locked_and_reorganised(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 100, unlock_height=stage.node.height + 5)
+    await stage.mine("t", empty=4)
+    await stage.reorg(5)
+    await stage.mine("t", empty=1)
+
+
+async def _locked_money_bumped(stage: Stage) -> None:
+    """A bump may lift the lock."""
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 100, unlock_height=10**6)
+    await stage.pay("u", invoice, 100, bumps="t")
+    await stage.mine("u", empty=1)
+
+
+async def _one_key_twice(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 60, one_time_key=KEY)
+    await stage.mine("t")
+    await stage.pay("u", invoice, 60, one_time_key=KEY)
+    await stage.mine("u", empty=1)
+    await stage.wait(TTL_S)
+
+
+async def _one_key_twice_in_swapped_order(stage: Stage) -> None:
+    invoice = await stage.invoice(60)
+    await stage.pay("t", invoice, 60, one_time_key=KEY)
+    await stage.mine("t")
+    await stage.pay("u", invoice, 60, one_time_key=KEY)
+    await stage.mine("u")
+    await stage.reorg(2, "u")
+    await stage.mine("t", empty=1)
+
+
+async def _one_key_twice_and_the_first_goes(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 40, one_time_key=KEY)
+    await stage.pay("u", invoice, 100, one_time_key=KEY)
+    await stage.steal("t", mined=True)
+    await stage.mine("u", empty=1)
+
+
+async def _a_lie(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.lie("t", invoice)
+    await stage.mine("t")
+    await stage.reorg(1)
+    await stage.mine("t")
+
+
+async def _contested_and_mined(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 100)
+    await stage.contest("t")
+    await stage.mine("t", empty=1)
+
+
+async def _contested_and_lost(stage: Stage) -> None:
+    invoice = await stage.invoice()
+    await stage.pay("t", invoice, 100)
+    await stage.contest("t")
+    await stage.steal("t", mined=True)
+    await stage.wait(TTL_S)
+
+
+async def _contested_without_confirmations(stage: Stage) -> None:
+    invoice = await stage.invoice(confirmations=0)
+    await stage.pay("t", invoice, 100)
+    await stage.contest("t")
+
+
+async def _contested_without_confirmations_and_mined(stage: Stage) -> None:
+    invoice = await stage.invoice(confirmations=0)
+    await stage.pay("t", invoice, 100)
+    await stage.contest("t")
+    await stage.mine("t")
+
+
+NEVER_UNDISPUTED = frozenset({Delivery.BLOCKS_ONLY, Delivery.BURST})
+"""Who looks when there is a rival already has never taken the payment for one."""
+
 SCENARIOS = (
     Scenario("exact", _exact, (_end(State.SETTLED, 100, 100, t=2),)),
     Scenario("two partials", _two_partials, (_end(State.SETTLED, 100, 100, t=3, u=2),)),
@@ -524,5 +676,62 @@ SCENARIOS = (
     ),
     Scenario(
         "reversed, then restored", _reversed_then_restored, (_end(State.SETTLED, 100, 100, t=3),)
+    ),
+    Scenario("unlocked by a block", _unlocked_by_a_block, (_end(State.SETTLED, 100, 100, t=7),)),
+    Scenario(
+        "unlocked after the deadline",
+        _unlocked_after_the_deadline,
+        (_end(State.EXPIRED, 0, 100, "late", "deadline_reached", t=8),),
+    ),
+    Scenario("unlocked by time", _unlocked_by_time, (_end(State.SETTLED, 100, 100, t=5),)),
+    Scenario(
+        "unlocked by time after the deadline",
+        _unlocked_by_time_after_the_deadline,
+        (_end(State.EXPIRED, 0, 100, "late", "deadline_reached", t=5),),
+    ),
+    Scenario(
+        "unlocked while the node was down",
+        _unlocked_while_the_node_was_down,
+        (_end(State.SETTLED, 100, 100, t=7),),
+    ),
+    Scenario(
+        "unlocked too late while the node was down",
+        _unlocked_too_late_while_the_node_was_down,
+        (_end(State.EXPIRED, 0, 100, "late", "deadline_reached", t=7),),
+    ),
+    Scenario(
+        "locked and reorganised", _locked_and_reorganised, (_end(State.SETTLED, 100, 100, t=2),)
+    ),
+    Scenario("locked money bumped", _locked_money_bumped, (_end(State.SETTLED, 100, 100, u=2),)),
+    Scenario(
+        "one key twice",
+        _one_key_twice,
+        (_end(State.EXPIRED, 60, 60, "underpaid", "deadline_reached", t=3, u=2),),
+    ),
+    Scenario(
+        "one key twice, in swapped order",
+        _one_key_twice_in_swapped_order,
+        (_end(State.SETTLED, 60, 60, t=2, u=5),),
+    ),
+    Scenario(
+        "one key twice, and the first goes",
+        _one_key_twice_and_the_first_goes,
+        (_end(State.SETTLED, 100, 100, u=2),),
+    ),
+    Scenario("a lie", _a_lie, (_end(State.PENDING, 0, 0, "refused"),)),
+    Scenario("contested and mined", _contested_and_mined, (_end(State.SETTLED, 100, 100, t=2),)),
+    Scenario(
+        "contested and lost", _contested_and_lost, (_end(State.EXPIRED, 0, 0, "deadline_reached"),)
+    ),
+    Scenario(
+        "contested without confirmations",
+        _contested_without_confirmations,
+        (_end(State.SETTLED, 0, 0, "reversed"),),
+        not_in=NEVER_UNDISPUTED,
+    ),
+    Scenario(
+        "contested without confirmations and mined",
+        _contested_without_confirmations_and_mined,
+        (_end(State.SETTLED, 100, 100, t=1),),
     ),
 )
