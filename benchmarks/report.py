@@ -24,7 +24,10 @@ in which what is compared takes turns; single figures are medians."""
 QUIET_SHARE = 0.25
 """Of the cores: a higher load before the run is other work that would spoil the figures."""
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("trio", "SQLAlchemy", "h2", "grpclib", "betterproto2", "pyzmq", "orjson", "grpcio")
+PACKAGES = (
+    *("trio", "SQLAlchemy", "h2", "grpclib", "betterproto2", "pyzmq", "orjson", "grpcio"),
+    *("cryptography", "PyNaCl", "safe-pysha3"),
+)
 
 
 @dataclass

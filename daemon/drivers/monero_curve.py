@@ -50,9 +50,7 @@ def hash_to_scalar(data: bytes) -> bytes:
 
 def is_point(encoded: bytes) -> bool:
     """True if monerod takes these bytes for a point, whatever subgroup it is in."""
-    if int.from_bytes(encoded, "little") & _Y_BITS >= FIELD or encoded in _SIGNED_ZEROS:
-        return False
-    return _sum(encoded, IDENTITY) is not None
+    return _is_canonical(encoded) and _sum(encoded, IDENTITY) is not None
 
 
 def derive(tx_key: bytes, view_key: bytes) -> bytes:
@@ -60,19 +58,18 @@ def derive(tx_key: bytes, view_key: bytes) -> bytes:
 
     `view_key` is a canonical scalar and not zero.
     """
-    if not is_point(tx_key):
+    if not _is_canonical(tx_key):
         return IDENTITY
     product = _multiple((8 * int.from_bytes(view_key, "little")) % ORDER, tx_key)
     if product is not None:
         return product
     # libsodium multiplies in the prime-order subgroup only: eight times R is in there.
+    multiple: bytes | None = tx_key
     for _ in range(3):
-        doubled = _sum(tx_key, tx_key)
-        assert doubled is not None, "twice a point is a point"
-        tx_key = doubled
-    if tx_key == IDENTITY:
+        multiple = multiple and _sum(multiple, multiple)
+    if multiple is None or multiple == IDENTITY:
         return IDENTITY
-    product = _multiple(int.from_bytes(view_key, "little"), tx_key)
+    product = _multiple(int.from_bytes(view_key, "little"), multiple)
     assert product is not None, "a multiple of 8R that is not of low order exists"
     return product
 
@@ -100,6 +97,11 @@ def commit(mask: bytes, amount: int) -> bytes:
     commitment = _sum(blinding, value)
     assert commitment is not None, "a sum of points is a point"
     return commitment
+
+
+def _is_canonical(encoded: bytes) -> bool:
+    """Where libsodium is more lenient than monerod."""
+    return int.from_bytes(encoded, "little") & _Y_BITS < FIELD and encoded not in _SIGNED_ZEROS
 
 
 def _sum(one: bytes, other: bytes) -> bytes | None:

@@ -98,15 +98,8 @@ class Piece(NamedTuple):
 _Check = tuple[int, bytes, int, int, bytes]
 
 
-class _Group(NamedTuple):
-    """All outputs that belong to one transaction key."""
-
-    tx_key: bytes
-    checks: list[_Check]
-    exact: bool
-    """View tags are missing."""
-    suspect: bool
-    """Whether it matters that `tx_key` may be no point."""
+# All outputs that belong to one transaction key.
+_Group = tuple[bytes, list[_Check]]
 
 
 class _Prepared(NamedTuple):
@@ -115,7 +108,9 @@ class _Prepared(NamedTuple):
     tagged: list[_Group]
     points: list[X25519PublicKey]
     exact: list[_Group]
+    """View tags are missing."""
     void: list[_Group]
+    """The transaction key is no point, and that matters."""
 
 
 # --- packing --------------------------------------------------------------------------------------
@@ -128,14 +123,20 @@ def pieces(txs: Iterable[Transaction]) -> Iterator[Piece]:
     a transaction without any 0x01 key is skipped whatever additional keys it has.
     """
     for tx, parsed in enumerate(txs):
-        # Twice the same key finds the same outputs.
-        shared = list(dict.fromkeys(parsed.tx_keys))
-        for first in range(0, len(parsed.outputs), _PIECE_OUTPUTS):
-            outputs = parsed.outputs[first : first + _PIECE_OUTPUTS]
-            own = parsed.additional_keys[first : first + len(outputs)]
+        outputs, shared, own = parsed.outputs, parsed.tx_keys, parsed.additional_keys
+        if len(shared) > 1:
+            # Twice the same key finds the same outputs.
+            shared = tuple(dict.fromkeys(shared))
+        if len(outputs) <= _PIECE_OUTPUTS and len(shared) <= _PIECE_KEYS:
+            if shared:
+                yield _piece(tx, 0, outputs, shared, own[: len(outputs)])
+            continue
+        for first in range(0, len(outputs), _PIECE_OUTPUTS):
+            some = outputs[first : first + _PIECE_OUTPUTS]
+            theirs = own[first : first + len(some)]
             for at in range(0, len(shared), _PIECE_KEYS):
-                yield _piece(tx, first, outputs, shared[at : at + _PIECE_KEYS], own)
-                own = ()
+                yield _piece(tx, first, some, shared[at : at + _PIECE_KEYS], theirs)
+                theirs = ()
 
 
 def _piece(
@@ -155,29 +156,6 @@ def _piece(
     return Piece(b"".join(packed), per_key_us, _PREPARE_US * keys + checks)
 
 
-def _unpack_groups(packed: bytes) -> Iterator[_Group]:
-    at = 0
-    while at < len(packed):
-        tx, first, outputs, shared, own = _HEADER.unpack_from(packed, at)
-        at += _HEADER.size
-        keys_end = at + KEY_BYTES * (shared + own)
-        keys = [packed[pos : pos + KEY_BYTES] for pos in range(at, keys_end, KEY_BYTES)]
-        at = keys_end + _OUTPUT.size * outputs
-        checks: list[_Check] = []
-        exact = suspect = False
-        for output, (key, tag) in enumerate(_OUTPUT.iter_unpack(packed[keys_end:at]), first):
-            index, void_tag = _index_of(output)
-            checks.append((tag, index, tx, output, key))
-            exact = exact or tag == _NO_TAG
-            suspect = suspect or tag == void_tag
-        known = keys[:shared]
-        for tx_key in known:
-            yield _Group(tx_key, checks, exact, exact or suspect)
-        for tx_key, check in zip(keys[shared:], checks, strict=False):
-            if tx_key not in known:
-                yield _Group(tx_key, [check], exact, exact or suspect)
-
-
 def unpack(answer: bytes, *, first_view_key: int = 0) -> list[Candidate]:
     """What `scan` found; `first_view_key` is the index of the first view key it was given."""
     return [
@@ -190,51 +168,70 @@ def unpack(answer: bytes, *, first_view_key: int = 0) -> list[Candidate]:
 
 
 def scan(packed: bytes, view_keys: Sequence[bytes]) -> bytes:
-    """All candidates among the packed pieces for view keys that are canonical scalars, not zero."""
-    prepared = _prepare(_unpack_groups(packed))
+    """All candidates among the packed pieces, in no order, for these view keys.
+
+    View keys are canonical scalars and not zero. A candidate may come twice, if a transaction names
+    the same key in two ways.
+    """
+    prepared = _prepare(packed)
     found: list[bytes] = []
     for number, view_key in enumerate(view_keys):
-        for group in prepared.void:
-            _settle(group.checks, IDENTITY, number, found)
-        for group in prepared.exact:
-            _settle(group.checks, derive(group.tx_key, view_key), number, found)
+        for _, checks in prepared.void:
+            _settle(checks, IDENTITY, number, found)
+        for tx_key, checks in prepared.exact:
+            _settle(checks, derive(tx_key, view_key), number, found)
         _scan_tagged(prepared, view_key, number, found)
     return b"".join(found)
 
 
-def _prepare(groups: Iterable[_Group]) -> _Prepared:
+def _prepare(packed: bytes) -> _Prepared:
     tagged: list[_Group] = []
     exact: list[_Group] = []
     void: list[_Group] = []
-    for group in groups:
+    at = 0
+    while at < len(packed):
+        tx, first, outputs, shared, own = _HEADER.unpack_from(packed, at)
+        keys_at = at + _HEADER.size
+        own_at = keys_at + KEY_BYTES * shared
+        keys_end = own_at + KEY_BYTES * own
+        at = keys_end + _OUTPUT.size * outputs
+        checks: list[_Check] = []
+        untagged = suspect = False
+        for output, (key, tag) in enumerate(_OUTPUT.iter_unpack(packed[keys_end:at]), first):
+            index, void_tag = _index_of(output)
+            checks.append((tag, index, tx, output, key))
+            if tag == _NO_TAG:
+                untagged = suspect = True
+            elif tag == void_tag:
+                suspect = True
+        groups = exact if untagged else tagged
         # For a key that is no point wallet2 goes on with the identity as shared secret, and then
         # credits and spends what was made so. To find out takes half as long as a scan, but only
         # outputs whose view tags fit that secret can be meant: one in 256.
-        if group.suspect and not is_point(group.tx_key):
-            void.append(group)
-        elif group.exact:
-            exact.append(group)
-        else:
-            tagged.append(group)
-    return _Prepared(tagged, ladder_points([group.tx_key for group in tagged]), exact, void)
+        for pos in range(keys_at, keys_end, KEY_BYTES):
+            tx_key = packed[pos : pos + KEY_BYTES]
+            mine = checks if pos < own_at else [checks[(pos - own_at) // KEY_BYTES]]
+            (void if suspect and not is_point(tx_key) else groups).append((tx_key, mine))
+    return _Prepared(tagged, ladder_points([group[0] for group in tagged]), exact, void)
 
 
 def _scan_tagged(prepared: _Prepared, view_key: bytes, number: int, found: list[bytes]) -> None:
     key = ladder_key(view_key)
     if key is None:
-        for group in prepared.tagged:
-            _settle(group.checks, derive(group.tx_key, view_key), number, found)
+        for tx_key, checks in prepared.tagged:
+            _settle(checks, derive(tx_key, view_key), number, found)
         return
     keccak, sign_bit, prefix = sha3.keccak_256, SIGN_BIT, _VIEW_TAG
-    for group, y in zip(prepared.tagged, secrets_but_sign(key, prepared.points), strict=True):
+    secrets = secrets_but_sign(key, prepared.points)
+    for (tx_key, checks), y in zip(prepared.tagged, secrets, strict=True):
         even = prefix + y.to_bytes(32, "little")
         odd = prefix + (y | sign_bit).to_bytes(32, "little")
-        for tag, index, _tx, _output, _key in group.checks:
+        for tag, index, _tx, _output, _key in checks:
             if keccak(even + index).digest()[0] == tag or keccak(odd + index).digest()[0] == tag:
                 break
         else:
             continue
-        _settle(group.checks, derive(group.tx_key, view_key), number, found)
+        _settle(checks, derive(tx_key, view_key), number, found)
 
 
 def _settle(checks: Iterable[_Check], secret: bytes, number: int, found: list[bytes]) -> None:

@@ -1,6 +1,6 @@
 """Scanning with view keys without holding up the event loop: little here, much in processes.
 
-Work is cut into orders of about 20 ms. A scan has at most as many of them under way as there are
+Work is cut into orders of about 10 ms. A scan has at most as many of them under way as there are
 workers, each worker has one at a time, and whoever waits for a worker waits in turn: a transaction
 of the pool gets its scan within two orders or so even while years are caught up.
 
@@ -27,12 +27,12 @@ from daemon.drivers.monero_scan import Candidate, Piece, Transaction, pieces, sc
 from daemon.drivers.monero_worker import HEAD_BYTES, content_length, frame, order
 
 ATTEMPTS = 3
-ORDER_US = 20_000.0
+ORDER_US = 10_000.0
 INLINE_US = 2_000.0
 """What takes less, by estimate, is not worth sending away."""
 KEYS_PER_ORDER = 512
 # The first orders of a scan are small, so that little work is shared out as well.
-_FIRST_ORDER_US, _GROWTH = 2_500.0, 1.5
+_FIRST_ORDER_US, _GROWTH = 2_000.0, 1.5
 # Thousands of times what an order takes: a worker that needs longer was stopped or is stuck.
 _ANSWER_TIMEOUT_S = 60.0
 _READ_BYTES = 1 << 16
@@ -102,7 +102,7 @@ class Scanner:
         )
 
     async def scan(self, txs: Sequence[Transaction], view_keys: Sequence[bytes]) -> list[Candidate]:
-        """All candidates, ordered by transaction, output and view key.
+        """All candidates, each once, ordered by transaction, output and view key.
 
         `view_keys` are canonical scalars and not zero, 32 bytes each. All or nothing: raises
         TransientError if workers keep dying or cannot start, trio.ClosedResourceError if the
@@ -124,7 +124,8 @@ class Scanner:
             self._inline += 1
             found = unpack(scan(b"".join(piece.packed for piece in first), view_keys))
         self._candidates += len(found)
-        return sorted(found, key=lambda each: (each.tx, each.output, each.view_key))
+        # A key that a transaction names in two ways finds the same output twice.
+        return sorted(set(found), key=_place)
 
     async def aclose(self) -> None:
         """End all workers; scans that are under way fail. Cannot be cancelled; soon done."""
@@ -300,6 +301,10 @@ def _orders(work: Iterator[Piece], view_keys: Sequence[bytes]) -> Iterator[_Orde
             yield _Order(order(packed, view_keys[first : first + step]), first)
         portion, once_us, per_key_us = [], 0.0, 0.0
         target_us = min(target_us * _GROWTH, ORDER_US)
+
+
+def _place(each: Candidate) -> tuple[int, int, int]:
+    return each.tx, each.output, each.view_key
 
 
 def _cores() -> int:

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,19 @@ async def test_makes_small_scans_at_once(scanner):
     assert [each.destination for each in found] == [DESTINATION]
     assert scanner.statistics().inline == 1
     assert scanner.statistics().workers == 0
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+async def test_tells_of_an_output_once_though_its_key_is_named_twice(workers):
+    tx = reference.send([(WALLET.address(0, 1), 1)], dice)
+    tx = replace(tx, additional_keys=tx.tx_keys)
+    scanner = Scanner(workers=workers)
+
+    found = await scanner.scan([tx] * 40, VIEW_KEYS[20:30])
+    await scanner.aclose()
+
+    ours = [each.tx for each in found if each.destination == DESTINATION]
+    assert ours == list(range(40))
 
 
 async def test_needs_no_workers_if_told_so(everything):
