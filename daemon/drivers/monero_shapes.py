@@ -14,6 +14,8 @@ from daemon.drivers.monero_http import Json, MoneroHttp
 
 HASH_BYTES = 32
 NO_HASH = bytes(HASH_BYTES)
+MOST = 2**53
+"""No height, time or count is larger, and all that compute with them can hold it."""
 NETWORKS = ("mainnet", "stagenet", "testnet", "fakechain")
 
 
@@ -94,7 +96,7 @@ class Shapes:
 
     def whole(self, answer: Json, name: str) -> int:
         value = answer.get(name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MOST:
             self.garbage(f"no whole number {name}", answer)
         return value
 
