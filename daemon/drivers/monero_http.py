@@ -47,6 +47,10 @@ class NoSuchEndpointError(RpcError):
     """The node, or a proxy before it, does not serve this path."""
 
 
+class FailedInsideError(TransientError):
+    """HTTP 500: the node failed in its own code. Another question for the same may be answered."""
+
+
 class MoneroHttp:
     """Asks one node; at most `connections` requests are under way at once, more wait their turn.
 
@@ -200,16 +204,17 @@ class MoneroHttp:
                 f"{self.where} refuses us (HTTP 401) without a challenge for HTTP Digest, the only"
                 " login we know. Is there a proxy with a login of its own before it?"
             )
+        if status in _NOT_THERE or (status == 403 and path.endswith(".bin")):
+            text = f"{self.where} does not serve {path} (HTTP {status})"
+            raise NoSuchEndpointError(status, f"HTTP {status}", text)
         refusal = self._words.status_error(status, answer.body, answer.retry_after)
         if refusal is not None:
             raise refusal
-        if status in _NOT_THERE:
-            text = f"{self.where} does not serve {path} (HTTP {status})"
-            raise NoSuchEndpointError(status, f"HTTP {status}", text)
         if status != 200:
-            raise self._words.transient(
-                f"answered HTTP {status} to {path}: {self._words.shown(answer.body)}. Its log"
-                " tells more"
+            kind = FailedInsideError if status == 500 else TransientError
+            raise kind(
+                f"{self.where} answered HTTP {status} to {path}: {self._words.shown(answer.body)}."
+                " Its log tells more"
             )
 
     # --- requests ---

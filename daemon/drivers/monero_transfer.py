@@ -21,7 +21,7 @@ import trio
 from actors.ports import PersistentError, TransientError
 from daemon.drivers.jsonrpc_words import AnswerTooLargeError, RpcError
 from daemon.drivers.monero_epee import Section
-from daemon.drivers.monero_http import Json, MoneroHttp, NoSuchEndpointError
+from daemon.drivers.monero_http import FailedInsideError, Json, MoneroHttp, NoSuchEndpointError
 from daemon.drivers.monero_shapes import HASH_BYTES, NO_HASH, PoolTx, RawBlock, RawTx, Shapes
 from daemon.drivers.monero_wire import WireError, parse_block
 
@@ -67,7 +67,7 @@ class MoneroTransfer:
             self._way = Way.PLAIN
         except AnswerTooLargeError:
             raise
-        except RpcError:
+        except (RpcError, FailedInsideError):
             # Above the tip, or pruned: the plain way tells which.
             pass
         except TransientError:

@@ -174,11 +174,26 @@ async def test_old_transactions_come_whole(opening: Opening, version: tuple[int,
         assert block == whole(node.blocks[10])
 
 
-async def test_a_node_whose_binary_endpoints_a_proxy_hides(opening: Opening) -> None:
+@pytest.mark.parametrize("version", [(3, 14), (3, 16), (3, 18)])
+async def test_a_node_that_fails_inside_is_asked_another_way(
+    version: tuple[int, int], opening: Opening
+) -> None:
+    """As one that has pruned what get_blocks.bin needs."""
+    async with fake_monerod(rpc_version=version) as node:
+        failing = raw(b"", status=500)
+        node.faults |= dict.fromkeys(("/get_blocks.bin", "/get_blocks_by_height.bin"), failing)
+        rpc = opening(node).rpc
+        assert await rpc.blocks(7, max_blocks=2) == [pruned(b) for b in node.blocks[7:9]]
+        node.faults.clear()
+        assert await rpc.blocks(7, max_blocks=1)
+        assert node.asked[-1].endswith(".bin"), "it is given another chance"
+
+
+@pytest.mark.parametrize("hidden", [403, 404, 405])
+async def test_a_node_whose_binary_endpoints_a_proxy_hides(hidden: int, opening: Opening) -> None:
     async with fake_monerod() as node:
         node.extend((*map(rct_tx, map(str, range(250))), old_tx("e")))
-        hidden = raw(b"no", status=404)
-        node.faults |= dict.fromkeys(("/get_blocks.bin", "/get_blocks_by_height.bin"), hidden)
+        node.faults["/get_blocks_by_height.bin"] = raw(b"no", status=hidden)
         rpc = opening(node).rpc
         assert await rpc.blocks(7, max_blocks=2) == [pruned(b) for b in node.blocks[7:9]]
         (block,) = await rpc.blocks(10, max_blocks=1)
@@ -313,7 +328,6 @@ async def refused(node: FakeMonerod, name: str, fault: Fault, ask: Ask) -> Excep
         (raw(b"\xff\xfe"), DistrustError, "answered garbage"),
         (raw(b"oops", status=500), TransientError, "HTTP 500"),
         (raw(b"oops", status=503), TransientError, "too busy"),
-        (raw(b"oops", status=403), PersistentError, "HTTP 403"),
         (cut, TransientError, "answered garbage|closed the connection"),
     ],
 )
@@ -321,9 +335,20 @@ async def test_a_fault_is_told_and_nothing_handed_out(
     name: str, ask: Ask, fault: Fault, kind: type[Exception], text: str
 ) -> None:
     async with fake_monerod() as node:
+        if name.endswith(".bin"):
+            # Else it would be asked another way.
+            node.faults["get_block"] = raw(b"oops", status=500)
         error = await refused(node, name, fault, ask)
     assert isinstance(error, kind)
     assert any(part in str(error) for part in text.split("|"))
+
+
+@pytest.mark.parametrize(("name", "ask"), [each for each in QUESTIONS if "blocks" not in each[0]])
+async def test_a_node_that_does_not_let_us_in(name: str, ask: Ask) -> None:
+    async with fake_monerod() as node:
+        error = await refused(node, name, raw(b"oops", status=403), ask)
+    assert isinstance(error, PersistentError)
+    assert "refuses us (HTTP 403)" in str(error)
 
 
 @pytest.mark.parametrize(("name", "ask"), [each for each in QUESTIONS if "blocks" not in each[0]])
