@@ -9,6 +9,7 @@ import pytest
 
 from tests.helpers.epee import pack, unpack
 from tests.helpers.monero_address import keccak
+from tests.helpers.monero_coinbase import Payout, mine_paying, new_scalar
 from tests.helpers.monero_wallet import MoneroWallet
 from tests.helpers.monerod import COIN_BASE, COINBASE_LOCK_BLOCKS, NOBODY, MoneroNode
 from tests.helpers.monerod_rpc import HttpError, MoneroClient, RpcError, digest
@@ -224,7 +225,8 @@ def test_get_blocks_by_height_bin_gives_whole_transactions(
 def test_coinbase_outputs_are_locked_by_unlock_time_for_60_blocks(xmr_node: MoneroNode) -> None:
     """A coinbase's `unlock_time` is its height plus 60; its amount is clear, its rct type 0.
 
-    Others cannot be locked: the wallet refuses unlock_time, and so does the pool (below).
+    Others cannot be locked: the wallet refuses an unlock_time (see below), and the pool has a flag
+    for it, nonzero_unlock_time.
     """
     xmr_node.mine()
     height = xmr_node.height()
@@ -232,6 +234,25 @@ def test_coinbase_outputs_are_locked_by_unlock_time_for_60_blocks(xmr_node: Mone
     assert miner_tx["unlock_time"] == height + COINBASE_LOCK_BLOCKS
     assert miner_tx["rct_signatures"]["type"] == 0
     assert miner_tx["vout"][0]["amount"] > 0
+
+
+def test_a_one_time_key_may_be_there_twice(xmr_node: MoneroNode, xmr_wallet: MoneroWallet) -> None:
+    """The burning bug: nothing but the payee's care keeps two outputs from sharing a key.
+
+    Both have the same key image, so only one can ever be spent; wallet2 counts the greater one.
+    """
+    to, secret = xmr_wallet.address(0, 4), new_scalar()
+    first, second = (
+        mine_paying(xmr_node, [Payout(to, amount_base, secret)])
+        for amount_base in (COIN_BASE, 2 * COIN_BASE)
+    )
+    assert first.one_time_keys == second.one_time_keys
+    assert first.txid != second.txid
+    xmr_wallet.refresh()
+    (counted,) = (
+        one for one in xmr_wallet.received() if one.one_time_key == first.one_time_keys[0]
+    )
+    assert (counted.txid, counted.amount_base) == (second.txid, 2 * COIN_BASE)
 
 
 # --- transactions ---
