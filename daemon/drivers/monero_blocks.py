@@ -1,7 +1,8 @@
 """Reading the active chain's blocks in order, scanned ahead of the reader, within a bound.
 
 While the reader is told of one batch, the next is scanned and the one after it fetched and parsed.
-A batch has as many blocks as fit into BATCH_BYTES and take a second at the size of the last ones.
+A batch has as many blocks as fit into BATCH_BYTES and BATCH_TXS at the size of the last ones, and
+fewer for a node that takes long.
 
 A node is believed nothing that can be checked: a block's id and its transactions' ids are computed
 from the bytes, and the height is in the block.
@@ -27,6 +28,8 @@ from daemon.drivers.monero_wire import WireError, parse_block, parse_tx
 
 BATCH_BYTES = 4 * 1024 * 1024
 """Raw blocks in one batch, as far as their size can be foreseen."""
+BATCH_TXS = 1000
+"""Transactions in one batch: with many more, garbage collection holds up everybody for too long."""
 MOST_BLOCKS = 250
 _SLOW_S = 2.0
 _PARSED_AT_ONCE = 20
@@ -42,9 +45,10 @@ class Pace:
     def __init__(self) -> None:
         self.blocks = 1
 
-    def learn(self, *, blocks: int, size_bytes: int, took_s: float) -> None:
+    def learn(self, *, blocks: int, txs: int, size_bytes: int, took_s: float) -> None:
         """A batch of so many blocks was answered."""
-        fitting = max(1, BATCH_BYTES * blocks // max(1, size_bytes))
+        fitting = min(BATCH_BYTES * blocks // max(1, size_bytes), BATCH_TXS * blocks // max(1, txs))
+        fitting = max(1, fitting)
         if took_s > _SLOW_S:
             fitting = min(fitting, max(1, blocks // 2))
         self.blocks = min(fitting, 2 * max(self.blocks, blocks), MOST_BLOCKS)
@@ -129,6 +133,8 @@ class BlockReader:
             self._ahead.close()
 
     async def _match(self, block: _Block) -> tuple[ChainTx, ...]:
+        # Others have their turn between two blocks, whatever the reader does with them.
+        await trio.lowlevel.checkpoint()
         # Addresses of view keys that came after the scan must not be overlooked.
         await _try_new_keys(self._search, [block])
         found = []
@@ -240,21 +246,23 @@ class _Fetcher:
                 self._pace.shrink(count)
                 raise
             if raws:
-                size_bytes = sum(
-                    len(raw.blob) + sum(len(tx.blob) for tx in raw.txs) for raw in raws
+                self._pace.learn(
+                    blocks=len(raws),
+                    txs=sum(1 + len(raw.txs) for raw in raws),
+                    size_bytes=sum(len(part.blob) for raw in raws for part in (raw, *raw.txs)),
+                    took_s=trio.current_time() - began,
                 )
-                took_s = trio.current_time() - began
-                self._pace.learn(blocks=len(raws), size_bytes=size_bytes, took_s=took_s)
             return raws[:count]
 
     async def _parse(self, raw: RawBlock, height: int) -> _Block:
         """The block of that height, or else TransientError."""
+        await trio.lowlevel.checkpoint()
         try:
             block = parse_block(raw.blob)
             if block.height != height:
                 raise self._rpc.distrust(f"gave block {block.height} when asked for {height}")
             txs = [block.miner_tx]
-            for n, tx in enumerate(raw.txs):
+            for n, tx in enumerate(raw.txs, start=1):
                 if n % _PARSED_AT_ONCE == 0:
                     await trio.lowlevel.checkpoint()
                 txs.append(parse_tx(tx.blob, prunable_hash=tx.prunable_hash))

@@ -258,11 +258,15 @@ async def test_many_blocks_come_in_order(node: FakeMonero, is_following: bool) -
     assert node.count("blocks") < 10
 
 
+@pytest.mark.parametrize("limit", ["bytes", "transactions"])
 async def test_a_batch_is_as_large_as_the_blocks_allow(
-    node: FakeMonero, monkeypatch: pytest.MonkeyPatch
+    node: FakeMonero, monkeypatch: pytest.MonkeyPatch, limit: str
 ) -> None:
     size = len(node.blocks_held[1].blob)
-    monkeypatch.setattr(monero_blocks, "BATCH_BYTES", 4 * size + 9)
+    if limit == "bytes":
+        monkeypatch.setattr(monero_blocks, "BATCH_BYTES", 4 * size + 9)
+    else:
+        monkeypatch.setattr(monero_blocks, "BATCH_TXS", 4)
     node.blocks_held = chain_of(41)
     asked: list[int] = []
 
