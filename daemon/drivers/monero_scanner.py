@@ -39,7 +39,7 @@ _READ_BYTES = 1 << 16
 _ROOT = Path(__file__).resolve().parents[2]
 # -P keeps the working directory out. The folder of our own package comes last: it must not hide
 # anything, and is on the path already when tallyd is installed.
-_COMMAND = (
+WORKER_COMMAND = (
     sys.executable,
     "-P",
     "-c",
@@ -197,7 +197,7 @@ class Scanner:
 
     async def _start(self) -> _Worker:
         process = await trio.lowlevel.open_process(
-            _COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            WORKER_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         worker = _Worker(process)
         self._alive.add(worker)

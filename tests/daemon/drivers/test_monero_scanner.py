@@ -188,14 +188,14 @@ async def test_replaces_workers_that_died_between_scans(scanner, everything):
 
 async def test_fails_when_workers_keep_dying(scanner, monkeypatch):
     command = (sys.executable, "-c", "import os; os.read(0, 4); os._exit(1)")
-    monkeypatch.setattr(monero_scanner, "_COMMAND", command)
+    monkeypatch.setattr(monero_scanner, "WORKER_COMMAND", command)
 
     with pytest.raises(TransientError, match="3 processes for scanning Monero ended"):
         await scanner.scan(TXS, VIEW_KEYS)
 
 
 async def test_says_so_when_no_process_can_be_started(scanner, monkeypatch):
-    monkeypatch.setattr(monero_scanner, "_COMMAND", ("/nowhere/python",))
+    monkeypatch.setattr(monero_scanner, "WORKER_COMMAND", ("/nowhere/python",))
 
     with pytest.raises(TransientError, match="could be started: No such file"):
         await scanner.scan(TXS, VIEW_KEYS)
@@ -241,7 +241,9 @@ async def test_fails_scans_when_it_is_closed():
 
 
 def run_worker(orders):
-    return subprocess.run(monero_scanner._COMMAND, input=orders, capture_output=True, check=False)
+    return subprocess.run(
+        monero_scanner.WORKER_COMMAND, input=orders, capture_output=True, check=False
+    )
 
 
 def test_worker_ends_with_its_input():
@@ -282,7 +284,7 @@ def test_worker_leaves_its_end_to_who_started_it():
     order = monero_worker.frame(monero_worker.order(packed, VIEW_KEYS))
     answer = monero_worker.frame(monero_scan.scan(packed, VIEW_KEYS))
     with subprocess.Popen(
-        monero_scanner._COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        monero_scanner.WORKER_COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as worker:
         worker.stdin.write(order)
         worker.stdin.flush()
