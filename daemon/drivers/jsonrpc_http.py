@@ -193,6 +193,11 @@ class HttpConnection:
             await self._stream.send_all(self._frame())
         except trio.BrokenResourceError as error:
             self.close()
+            cause = error.__cause__
+            if isinstance(cause, ssl.SSLError):
+                trust = cause.verify_message if isinstance(cause, ssl.CertificateError) else None
+                why = trust or cause.reason or str(cause)
+                raise ConnectionLostError(f"agreed on no TLS connection ({why})") from error
             raise ConnectionLostError("closed the connection while it was asked") from error
 
     async def _open(self) -> None:

@@ -1,10 +1,14 @@
 """MoneroRpc against a scripted node: what it asks, and what faults and lies come to."""
 
 import hashlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from functools import partial
 
 import pytest
 import trio
+import trustme
 
 from actors.ports import PersistentError, TransientError
 from daemon.drivers.endpoint import DistrustError, PoolPolicy
@@ -701,3 +705,32 @@ def test_the_fakes_blocks_are_blocks() -> None:
     block = Block(300, hashlib.sha256(b"p").digest(), (tx,))
     parsed = parse_block(block.blob)
     assert (parsed.height, parsed.parent, parsed.txids) == (300, block.parent, (tx.txid,))
+
+
+async def test_https(opening: Opening, monkeypatch: pytest.MonkeyPatch) -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+
+    async with fake_monerod() as node, trio.open_nursery() as nursery:
+        port = int(node.url.rpartition(":")[2])
+
+        async def relay(stream: trio.SocketStream) -> None:
+            outer = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
+            inner = await trio.open_tcp_stream("127.0.0.1", port)
+            async with outer, inner:
+                with suppress(trio.BrokenResourceError):
+                    while request := await outer.receive_some():
+                        await inner.send_all(request)
+                        await outer.send_all(await inner.receive_some())
+
+        serve = partial(trio.serve_tcp, relay, 0, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        url = f"https://127.0.0.1:{listener.socket.getsockname()[1]}"
+        with pytest.raises(TransientError, match=r"agreed on no TLS connection \(.*certificate"):
+            await opening(url).rpc.tip()
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        monkeypatch.setattr("daemon.drivers.jsonrpc_http.tls_context", lambda: trusting)
+        assert (await opening(url).rpc.tip()).height == 9
+        nursery.cancel_scope.cancel()
