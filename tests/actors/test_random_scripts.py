@@ -25,6 +25,12 @@ STEPS = st.one_of(
     st.tuples(st.just("create"), st.integers(1, 3), st.sampled_from([25, 10**6])),
     st.tuples(st.just("pay"), number, st.sampled_from([30, 50, 100, 150])),
     st.tuples(st.just("pay"), number, st.sampled_from([30, 50, 100, 150])),
+    st.tuples(st.just("pay locked"), number, st.integers(1, 6)),
+    st.tuples(st.just("pay locked for"), number, st.integers(1, 40)),
+    st.tuples(st.just("pay one key"), number, st.sampled_from([30, 100])),
+    st.tuples(st.just("pay one key"), number, st.sampled_from([30, 100])),
+    st.tuples(st.just("lie"), number),
+    st.tuples(st.just("contest"), number),
     st.tuples(st.just("bump"), number, number),
     st.tuples(st.just("steal"), number),
     st.tuples(st.just("evict"), number),
@@ -42,6 +48,9 @@ STEPS = st.one_of(
     st.tuples(st.just("crash soon"), st.integers(1, 60)),
     st.tuples(st.just("wait"), st.integers(1, 30)),
 )
+
+
+STRANGE = ("pay locked", "pay locked for", "pay one key", "lie", "contest")
 
 
 class Play:
@@ -63,6 +72,8 @@ class Play:
             await self.create(*args)
         elif what in ("stop", "start", "node down", "node up", "crash soon", "deaf", "wait"):
             await self.life(what, *args)
+        elif what in STRANGE:
+            self.strange(what, *args)
         else:
             self.world(what, *args)
         await self.rest()
@@ -123,6 +134,25 @@ class Play:
             # Grown by one: an ancestor of what we know would only be waited for.
             node.mine_empty()
 
+    def strange(self, what: str, *args: int) -> None:
+        """What only Monero knows."""
+        node = self.node
+        waiting = list(node.mempool.values())
+        destination = self.accounts[args[0] % len(self.accounts)].terms.destination
+        if what == "lie":
+            node.lie(destination)
+        elif what == "contest" and waiting:
+            node.contest(waiting[args[0] % len(waiting)])
+        elif what == "pay locked":
+            tx = node.pay(destination, 100, unlock_height=node.height + args[1])
+            self.paid.append(tx)
+        elif what == "pay locked for":
+            # In whole seconds, as the headers of blocks and the node's own record are.
+            until_ms = (self.it.clock.now_ms() // 1000 + args[1]) * 1000
+            self.paid.append(node.pay(destination, 100, unlock_ms=until_ms))
+        elif what == "pay one key":
+            self.paid.append(node.pay(destination, args[1], one_time_key=destination))
+
     def come_back(self, tx: FakeTx) -> None:
         spent = {coin for _, txs in self.node.blocks for other in txs for coin in other.spends}
         spent |= {coin for other in self.node.mempool.values() for coin in other.spends}
@@ -156,8 +186,10 @@ class Play:
             self.crasher.crashed = self.remembers = False
             await trio.sleep(REST_S + 5)
         now_ms = self.it.clock.now_ms()
-        if any(0 <= now_ms - account.terms.expires_at_ms < 2_500 for account in self.accounts):
-            # A deadline between two heartbeats: let the next one come.
+        ends = [account.terms.expires_at_ms for account in self.accounts]
+        ends += [out.unlock_ms for tx in self.paid for out in tx.outputs if out.unlock_ms]
+        while any(0 <= now_ms - end_ms < 2_500 for end_ms in ends):
+            # A deadline or the end of a lock between two heartbeats: let the next one come.
             await self.it.told()
             now_ms = self.it.clock.now_ms()
         for account in self.accounts:
@@ -169,6 +201,7 @@ class Play:
         found = {p.outpoint.txid: p.height for p in invoice.payments if p.gone is None}
         assert found == {txid: height for txid, (_, height) in account.present.items()}
         assert invoice.received_base == account.received
+        assert {one.outpoint for one in invoice.refused} == account.refused
         if account.judged:
             assert invoice.credited_base == account.credited
             assert invoice.state is account.state

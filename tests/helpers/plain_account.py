@@ -6,6 +6,9 @@ No inputs, no index, no order of delivery: sets of transactions, sums, and the s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from actors.core.chain_events import OutPoint, Output
 from actors.core.events import Terms
 from actors.core.invoice import State
 from tests.helpers.fake_chain import FakeChain, FakeTx
@@ -24,26 +27,46 @@ class PlainAccount:
         self.in_time: dict[bytes, bool] = {}
         """Every transaction ever looked at, and whether its money came in time."""
         self.spenders: dict[bytes, set[bytes]] = {}
+        self.locked: set[bytes] = set()
+        """Transactions whose money is there and locked: all outputs of one have the same lock."""
+        self.order: list[bytes] = []
+        """Transactions in the order in which they were first looked at."""
+        self.refused: set[OutPoint] = set()
         self.judged = True
         """False once the daemon cannot know what was in time."""
 
-    def paid_by(self, tx: FakeTx) -> int:
-        mine = self.terms.destination
-        return sum(out.amount_base for out in tx.outputs if out.destination == mine)
+    def paid_by(self, tx: FakeTx) -> list[Output]:
+        return [out for out in tx.outputs if out.destination == self.terms.destination]
+
+    def counting(self) -> Iterator[tuple[bytes, int, int | None]]:
+        """Transaction, amount and height of all that is there, but of a one-time key the first."""
+        keys: set[bytes] = set()
+        for txid in self.order:
+            if txid not in self.present:
+                continue
+            tx, height = self.present[txid]
+            for out in self.paid_by(tx):
+                if out.one_time_key is None or out.one_time_key not in keys:
+                    yield txid, out.amount_base, height
+                if out.one_time_key is not None:
+                    keys.add(out.one_time_key)
 
     @property
     def received(self) -> int:
-        return sum(self.paid_by(tx) for tx, _ in self.present.values())
+        return sum(amount_base for _, amount_base, _ in self.counting())
+
+    def counts(self, txid: bytes) -> bool:
+        return self.in_time[txid] and txid not in self.locked
 
     @property
     def credited(self) -> int:
-        return sum(self.paid_by(tx) for tx, _ in self.present.values() if self.in_time[tx.txid])
+        return sum(amount_base for txid, amount_base, _ in self.counting() if self.counts(txid))
 
     def confirmed(self, tip: int) -> int:
         return sum(
-            self.paid_by(tx)
-            for tx, height in self.present.values()
-            if self.in_time[tx.txid]
+            amount_base
+            for txid, amount_base, height in self.counting()
+            if self.counts(txid)
             and height is not None
             and tip - height + 1 >= self.terms.confirmations
         )
@@ -55,6 +78,12 @@ class PlainAccount:
             if txid not in known:
                 mined_s = None if height is None else node.blocks[height][0].time_s
                 self._judge(tx, mined_s, remembers=remembers)
+                self._lock(tx, node.height if height is None else height, mined_s)
+                if txid not in self.order:
+                    self.order.append(txid)
+        self.locked.intersection_update(self.present)
+        self._see_lies(node)
+        self._unlock(node, now_ms)
         # Deadlines are read after the blocks and the mempool before them.
         self._follow(node.height)
         self.deadline |= now_ms >= self.terms.expires_at_ms and self.open
@@ -68,7 +97,9 @@ class PlainAccount:
         found: dict[bytes, tuple[FakeTx, int | None]] = {
             tx.txid: (tx, block.height) for block, txs in node.blocks for tx in txs
         }
-        found |= {txid: (tx, None) for txid, tx in node.mempool.items()}
+        found |= {
+            txid: (tx, None) for txid, tx in node.mempool.items() if txid not in node.contested
+        }
         return {txid: pair for txid, pair in found.items() if self.paid_by(pair[0])}
 
     def _judge(self, tx: FakeTx, mined_s: int | None, *, remembers: bool) -> None:
@@ -89,6 +120,37 @@ class PlainAccount:
         if self.state is State.EXPIRED:
             in_time = False
         self.in_time[tx.txid] = in_time
+
+    def _lock(self, tx: FakeTx, height: int, mined_s: int | None) -> None:
+        """A lock that has ended when the money comes is none."""
+        out = self.paid_by(tx)[0]
+        known_s = tx.first_seen_s if mined_s is None else mined_s
+        by_height = out.unlock_height is not None and out.unlock_height > height
+        by_time = out.unlock_ms is not None and out.unlock_ms > (known_s or 0) * 1000
+        if by_height or by_time:
+            self.locked.add(tx.txid)
+        else:
+            self.locked.discard(tx.txid)
+
+    def _unlock(self, node: FakeChain, now_ms: int) -> None:
+        """Once unlocked it stays so; what was unlocked after the deadline is late."""
+        for txid in list(self.locked):
+            out = self.paid_by(self.present[txid][0])[0]
+            if out.unlock_height is not None and out.unlock_height <= node.height:
+                ended_ms = node.blocks[out.unlock_height][0].time_s * 1000
+            elif out.unlock_ms is not None and out.unlock_ms <= now_ms:
+                ended_ms = out.unlock_ms
+            else:
+                continue
+            self.locked.discard(txid)
+            late = ended_ms > self.terms.expires_at_ms or self.state is State.EXPIRED
+            self.in_time[txid] = self.in_time[txid] and not late
+
+    def _see_lies(self, node: FakeChain) -> None:
+        seen = [tx for _, txs in node.blocks for tx in txs]
+        seen += [tx for txid, tx in node.mempool.items() if txid not in node.contested]
+        mine = self.terms.destination
+        self.refused |= {r.outpoint for tx in seen for r in tx.refused if r.destination == mine}
 
     def _follow(self, tip: int) -> None:
         needed = max(1, self.terms.required_base)
