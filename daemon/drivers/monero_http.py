@@ -27,8 +27,7 @@ MAX_ANSWER_BYTES = 128 * 1024 * 1024
 """monerod ends an answer of blocks at 100 MB."""
 MONERO_ADVICE = Advice(
     refused="If it runs with --rpc-login, set {setting}.daemon.user and {setting}.daemon.pass to"
-    " that login (for an endpoint after the first, write it in its {setting}.daemon.url:"
-    " http://user:pass@host:port)",
+    " that login, or write it in its {setting}.daemon.url: http://user:pass@host:port",
     busy="If it stays so, add another endpoint to {setting}.daemon.url, or use a node of your own",
     port="Is this the RPC address of a monerod (port 18081 or 18089 as a rule)?",
 )
@@ -54,8 +53,7 @@ class FailedInsideError(TransientError):
 class MoneroHttp:
     """Asks one node; at most `connections` requests are under way at once, more wait their turn.
 
-    `login` goes before the user and password in `url`. Raises ValueError for a URL that is none and
-    for a user that HTTP Digest can not name.
+    `login` goes before the user and password in `url`. Raises ValueError for a URL that is none.
     """
 
     can_subscribe = False
@@ -88,7 +86,6 @@ class MoneroHttp:
         self._lanes: list[_Lane] = []
         self._requests = 0
         self._failures = 0
-        self._digest()
 
     def use_login(self, login: Login) -> None:
         """Credentials changed while running; requests under way end with the old ones."""
@@ -275,7 +272,9 @@ class MoneroHttp:
         try:
             return DigestSession(login.user or "", login.password or "")
         except ValueError as error:
-            raise ValueError(f"{self.setting}.daemon.user: {error}") from None
+            raise PersistentError(
+                f"{self.where} can not be asked as the user in {self.setting}.daemon.user: {error}"
+            ) from None
 
     @contextmanager
     def _failing(self, timeout_s: float) -> Iterator[None]:
