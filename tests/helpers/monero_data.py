@@ -62,10 +62,18 @@ class Pays:
 
 @dataclass(frozen=True)
 class Tx:
-    """`blob` is pruned; the hash of what was pruned is made up."""
+    """`blob` is pruned; what was pruned is no proof of anything."""
 
     blob: bytes
-    prunable_hash: bytes
+    prunable: bytes
+
+    @property
+    def prunable_hash(self) -> bytes:
+        return keccak(self.prunable)
+
+    @property
+    def pruned(self) -> bytes:
+        return self.blob
 
     @property
     def txid(self) -> bytes:
@@ -87,7 +95,7 @@ def tx(seed: str, *outputs: Pays, spends: Sequence[bytes] = (), unlock_time: int
     prefix += varint(len(extra)) + extra
     rct = b"\x06" + varint(1000) + b"".join(one.ecdh for one in made)
     rct += b"".join(one.commitment for one in made)
-    return Tx(prefix + rct, hashlib.sha256(f"prunable {seed}".encode()).digest())
+    return Tx(prefix + rct, f"prunable {seed}".encode())
 
 
 def miner_tx(seed: str, height: int, *outputs: Pays) -> bytes:
