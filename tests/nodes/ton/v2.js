@@ -3,7 +3,7 @@
 // `cpp` is what toncenter.com runs now; `python` is the older one that many providers still run:
 // it knows `shards` instead of `getShards`, and tells errors of lite servers as 500 instead of 542.
 'use strict';
-const { Address, Cell, beginCell, storeMessage, storeStateInit } = require('@ton/core');
+const { Address, BitBuilder, Cell, beginCell, storeMessage, storeStateInit } = require('@ton/core');
 const { MASTER_SHARD } = require('./chain');
 const { b64, b64Int, bocOf, commentOf, parseAddress, parseHash, raw } = require('./cells');
 const { runMethod } = require('./jettons');
@@ -76,11 +76,11 @@ function renderMessage(message) {
   };
 }
 
-function renderTransaction(record) {
+function renderTransaction(record, style) {
   const { tx } = record;
   const storage = tx.description.storagePhase?.storageFeesCollected ?? 0n;
   const made = {
-    '@type': 'raw.transactionExt', address: accountAddress(Address.parseRaw(record.account)),
+    '@type': style === 'python' ? 'raw.transaction' : 'raw.transactionExt', address: accountAddress(Address.parseRaw(record.account)),
     account: record.account, utime: tx.now, data: bocOf(tx.raw),
     transaction_id: { '@type': 'internal.transactionId', lt: String(tx.lt), hash: record.hash },
     fee: String(tx.totalFees.coins), storage_fee: String(storage), other_fee: String(tx.totalFees.coins - storage),
@@ -143,7 +143,7 @@ const methods = {
     };
   },
   getBlockTransactionsExt: (peer, params) => ({
-    '@type': 'blocks.transactionsExt', ...transactionsOf(peer, params, renderTransaction),
+    '@type': 'blocks.transactionsExt', ...transactionsOf(peer, params, (record) => renderTransaction(record, peer.options.v2_style)),
   }),
   getBlockTransactions: (peer, params) => ({
     '@type': 'blocks.transactions', ...transactionsOf(peer, params, (record) => ({
@@ -205,9 +205,10 @@ function previousId(peer, { workchain, shard, seqno }) {
 }
 
 function cellObject(cell) {
-  const data = cell.bits.subbuffer(0, Math.ceil(cell.bits.length / 8) * 8);
-  const bytes = data ?? Buffer.from(cell.bits.toString().replace(/_$/, ''), 'hex');
-  return { data: { b64: b64(bytes), len: cell.bits.length }, refs: cell.refs.map(cellObject), special: cell.isExotic };
+  const padded = new BitBuilder();
+  padded.writeBits(cell.bits);
+  padded.writeUint(0, (8 - (cell.bits.length % 8)) % 8);
+  return { data: { b64: b64(padded.buffer()), len: cell.bits.length }, refs: cell.refs.map(cellObject), special: cell.isExotic };
 }
 
 function legacyEntry(item) {
