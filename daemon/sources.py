@@ -15,7 +15,7 @@ from daemon.drivers.evm import EvmSource
 from daemon.drivers.evm_internal import OpenDestinations, Way
 from daemon.drivers.jsonrpc import JsonRpcClient, Login
 from daemon.drivers.monero import MoneroSource
-from daemon.drivers.monero_rpc import open_monero
+from daemon.drivers.monero_rpc import MoneroRpc, open_monero
 from daemon.drivers.monero_search import ViewKeys
 
 Source = BitcoinSource | EvmSource | MoneroSource
@@ -71,12 +71,7 @@ def open_source(
         )
     if coin.monero is not None:
         return MoneroSource(
-            open_monero(
-                [node.reveal() for node in coin.nodes],
-                setting=f"coin.{chain.id}",
-                log=log,
-                timeout_s=coin.rpc_timeout_s,
-            ),
+            open_monero_nodes(coin, log=log),
             chain=chain,
             view_keys=view_keys,
             log=log,
@@ -107,6 +102,16 @@ def open_pool(coin: CoinConfig, evm: EvmConfig, *, log: Log) -> EndpointPool:
         [node.reveal() for node in coin.nodes],
         setting=f"coin.{coin.coin}",
         chain_id=evm.chain_id,
+        log=log,
+        timeout_s=coin.rpc_timeout_s,
+    )
+
+
+def open_monero_nodes(coin: CoinConfig, *, log: Log) -> MoneroRpc:
+    """The configured nodes of Monero; connects to nothing yet."""
+    return open_monero(
+        [node.reveal() for node in coin.nodes],
+        setting=f"coin.{coin.coin}",
         log=log,
         timeout_s=coin.rpc_timeout_s,
     )

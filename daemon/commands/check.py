@@ -11,9 +11,9 @@ from enum import Enum
 import trio
 
 from actors.ports import Account, ChainCursor, NodeStatus, PersistentError, TransientError
-from daemon.config import CoinConfig, Config, EvmConfig, add_flags, flags_from, load_config
+from daemon.config import CoinConfig, Config, add_flags, flags_from, load_config
 from daemon.keys import Vault
-from daemon.sources import open_pool, open_source
+from daemon.sources import open_monero_nodes, open_pool, open_source
 from daemon.store import read_store
 from daemon.unlock import key_place, needs_vault, stored_accounts
 
@@ -130,8 +130,8 @@ def _vault(config: Config, accounts: list[Account]) -> Iterator[tuple[Verdict, s
 async def _node(
     config: Config, coin: CoinConfig, cursor: ChainCursor | None
 ) -> AsyncGenerator[Finding, None]:
-    if coin.evm is not None and len(coin.nodes) > 1:
-        for finding in await _endpoints(coin, coin.evm):
+    if len(coin.nodes) > 1:
+        for finding in await _endpoints(coin):
             yield finding
     assets = config.catalogue.assets.values()
     # As if there were open invoices: else a node that does not trace would be of less use here.
@@ -168,9 +168,10 @@ async def _node(
         yield Finding(verdict, f"{coin.coin} tokens", text)
 
 
-async def _endpoints(coin: CoinConfig, evm: EvmConfig) -> list[Finding]:
+async def _endpoints(coin: CoinConfig) -> list[Finding]:
     """Each of several endpoints, compared with the others."""
-    pool = open_pool(coin, evm, log=_Unsaid())
+    evm, log = coin.evm, _Unsaid()
+    pool = open_monero_nodes(coin, log=log) if evm is None else open_pool(coin, evm, log=log)
     try:
         with trio.move_on_after(PATIENCE_S):
             await pool.check()
@@ -180,8 +181,9 @@ async def _endpoints(coin: CoinConfig, evm: EvmConfig) -> list[Finding]:
             await pool.aclose()
     found = []
     for node, health in zip(coin.nodes, healths, strict=True):
-        push = "can push" if health.can_subscribe else "cannot push"
-        text = f"block {health.head}, {push}"
+        text = f"block {health.head}"
+        if evm is not None:
+            text += ", can push" if health.can_subscribe else ", cannot push"
         if health.reason or health.head is None:
             text = health.reason or f"did not answer within {PATIENCE_S:g} s"
         verdict = Verdict.OK if health.head is not None and not health.reason else Verdict.WARNING

@@ -79,6 +79,11 @@ class MoneroSource:
     def disabled_assets(self) -> Mapping[str, str]:
         return {}
 
+    @property
+    def nodes(self) -> MoneroRpc:
+        """What the source asks, for those who want to know how each of several nodes fares."""
+        return self._rpc
+
     def use_logins(self, logins: Sequence[Login]) -> None:
         """Credentials changed while running (SIGHUP): one login for each node."""
         self._rpc.use_logins(logins)

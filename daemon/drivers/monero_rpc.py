@@ -194,6 +194,10 @@ class MoneroRpc:
         """Compare the nodes until the active one changes; raises TransientError then."""
         await self._pool.watch()
 
+    async def check(self) -> None:
+        """Compare all nodes once."""
+        await self._pool.check()
+
     def use_logins(self, logins: Sequence[Login]) -> None:
         """One for each node, in order of preference; ignored if they are not as many."""
         clients = self._pool.clients
