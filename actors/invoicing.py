@@ -159,6 +159,7 @@ class Invoicing:
                 expires_at_ms=min(LAST_INSTANT_MS, max(now_ms + MIN_TTL_MS, expires_at_ms)),
                 watch_depth=supervisor.policy.settled_watch_depth,
                 finality=supervisor.policy.finality if confirmations is None else None,
+                memo=derived.memo,
             )
         )
 

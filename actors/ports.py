@@ -215,6 +215,8 @@ class Derived:
     address: str
     destination: bytes
     """scriptPubKey or address bytes: what the chain is searched for."""
+    memo: str | None = None
+    """What must be said with the payment, where invoices share the address (see Terms.memo)."""
 
 
 class AddressDeriver(Protocol):

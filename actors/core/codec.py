@@ -122,7 +122,7 @@ def state_from_json(terms: ev.Terms, data: Json) -> Invoice:
 
 
 def terms_to_json(terms: ev.Terms) -> Json:
-    return {
+    encoded: Json = {
         "invoice_id": str(terms.invoice_id),
         "user_id": str(terms.user_id),
         "asset": terms.asset,
@@ -139,6 +139,9 @@ def terms_to_json(terms: ev.Terms) -> Json:
         "watch_depth": terms.watch_depth,
         "finality": terms.finality,
     }
+    if terms.memo is not None:
+        encoded["memo"] = terms.memo
+    return encoded
 
 
 def terms_from_json(data: Json) -> ev.Terms:
@@ -165,6 +168,7 @@ def terms_from_json(data: Json) -> ev.Terms:
             expires_at_ms=data["expires_at_ms"],
             watch_depth=data["watch_depth"],
             finality=data.get("finality"),
+            memo=data.get("memo"),
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CodecError(f"invoice terms cannot be read: {error}") from error

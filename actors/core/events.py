@@ -41,6 +41,9 @@ class Terms:
     finality: str | None = None
     """`safe` or `finalized`: settle when the node calls a payment's block that, instead of counting
     confirmations; None to count them."""
+    memo: str | None = None
+    """What the payer must say with the payment, where several invoices share an address (TON's
+    comment); it is part of `destination`. Not stored when there is none."""
 
 
 @dataclass(frozen=True, slots=True)

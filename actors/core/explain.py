@@ -174,9 +174,11 @@ class _Explanation:
             since = utc(self.terms.created_at_ms)
             lost = any(p.gone is not None for p in invoice.payments)
             what = "is there any more" if lost else f"has been seen since {since}"
+            memo = self.terms.memo
+            said = "" if memo is None else f" with the comment {memo}"
             return Reason(
                 "nothing_received",
-                f"No payment to {self.terms.address} {what}; {self._remaining()}.",
+                f"No payment to {self.terms.address}{said} {what}; {self._remaining()}.",
             )
         missing = self._amount(invoice.needed_base - invoice.credited_base)
         return Reason(

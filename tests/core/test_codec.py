@@ -41,6 +41,7 @@ terms = st.builds(
     created_at_ms=instants,
     expires_at_ms=instants,
     watch_depth=st.integers(0, 2**32),
+    memo=st.none() | texts,
 )
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "at_ms": instants,
@@ -160,6 +161,8 @@ def test_the_stored_words_do_not_change() -> None:
         "watch_depth": 100,
         "finality": None,
     }
+    with_memo = codec.terms_to_json(replace(TERMS, memo="100000387"))
+    assert with_memo == {**codec.terms_to_json(TERMS), "memo": "100000387"}
     assert codec.state_to_json(Invoice(TERMS, updated_at_ms=5)) == {
         "state": "pending",
         "version": 1,

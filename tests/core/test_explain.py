@@ -84,6 +84,11 @@ def test_nothing_received():
     }
 
 
+def test_nothing_received_with_the_comment_that_was_asked_for():
+    text = told(History(memo="100000387"))["nothing_received"]
+    assert text.startswith("No payment to bcrt1qexample with the comment 100000387 has been seen")
+
+
 def test_underpaid():
     story = History()
     story.tell(included("a", 30_000_000, into=block(10), at_ms=IN_TIME))
