@@ -1,4 +1,4 @@
-"""One HTTP/1.1 keep-alive connection on Trio that sends POST requests and reads bounded answers.
+"""One HTTP/1.1 keep-alive connection on Trio that sends requests and reads bounded answers.
 
 h11 on a Trio stream instead of httpx: a call costs 0.2 ms instead of 0.7 ms, the size of an answer
 is bounded while it arrives, and `send` and `receive` are apart, so that a node can prepare the next
@@ -8,7 +8,7 @@ block while the last one is searched.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NoReturn
@@ -69,8 +69,8 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    body: bytes
-    authorization: str | None = field(repr=False)
+    body: bytes | None
+    headers: tuple[tuple[str, str], ...] = field(repr=False)
     target: str
     content_type: str
 
@@ -114,26 +114,30 @@ class HttpConnection:
         self._tcp: trio.SocketStream | None = None
         self._stream: trio.abc.Stream | None = None
         self._http = h11.Connection(h11.CLIENT)
-        self._request = _Request(b"", None, address.target, "")
+        self._request = _Request(b"", (), address.target, "")
         self._is_waiting = False
         self._is_fresh = True
         self.bytes_received = 0
 
     async def send(
         self,
-        body: bytes,
+        body: bytes | None,
         *,
-        authorization: str | None,
+        authorization: str | None = None,
         target: str | None = None,
         content_type: str = "application/json",
+        headers: Sequence[tuple[str, str]] = (),
     ) -> None:
-        """Send one POST request; what an earlier, never received one was answered is dropped.
+        """Send one POST request, or a GET without a body.
 
-        `target` is the path and query, if it is another one than the address has.
+        What an earlier, never received request was answered is dropped. `target` is the path and
+        query, if it is another one than the address has; `headers` go with the usual ones.
         """
         if self._is_waiting:
             self.close()
-        self._request = _Request(body, authorization, target or self._address.target, content_type)
+        own = () if authorization is None else (("Authorization", authorization),)
+        asked = target or self._address.target
+        self._request = _Request(body, (*headers, *own), asked, content_type)
         self._is_waiting = True
         if self._stream is not None:
             self._is_fresh = False
@@ -175,15 +179,14 @@ class HttpConnection:
 
     def _frame(self) -> bytes:
         asked = self._request
-        headers = [
-            ("Host", self._address.host_header),
-            ("Content-Type", asked.content_type),
-            ("Content-Length", str(len(asked.body))),
-        ]
-        if asked.authorization is not None:
-            headers.append(("Authorization", asked.authorization))
-        request = h11.Request(method="POST", target=asked.target, headers=headers)
-        parts = (request, h11.Data(data=asked.body), h11.EndOfMessage())
+        headers = [("Host", self._address.host_header), *asked.headers]
+        parts: list[h11.Event] = [h11.EndOfMessage()]
+        if asked.body is not None:
+            headers.append(("Content-Type", asked.content_type))
+            headers.append(("Content-Length", str(len(asked.body))))
+            parts.insert(0, h11.Data(data=asked.body))
+        method = "GET" if asked.body is None else "POST"
+        parts.insert(0, h11.Request(method=method, target=asked.target, headers=headers))
         return b"".join(self._http.send(part) or b"" for part in parts)
 
     async def _send_fresh(self) -> None:
