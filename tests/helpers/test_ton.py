@@ -101,3 +101,24 @@ def test_blocks_by_themselves_and_the_count_of_requests() -> None:
         assert peer.height() == height
         with pytest.raises(TonPeerError, match="unknown command"):
             peer.command("restore")
+
+
+def test_a_mirror_is_another_endpoint_of_the_same_chain() -> None:
+    """For failover: each has its own options, faults, counts and streams."""
+    with TonPeer() as peer:
+        mirror = peer.mirror(v3=False, lag_v2=1)
+        payee = peer.wallet("payee")
+        peer.mine()
+        assert mirror.request("/api/v3/masterchainInfo")[0] == 404
+        last = mirror.get("/api/v2/getMasterchainInfo")["result"]["last"]
+        assert last["seqno"] == peer.height() - 1
+        mirror.fail(status=503, times=1)
+        assert mirror.request("/api/v2/getMasterchainInfo")[0] == 503
+        peer.get("/api/v3/masterchainInfo")
+        assert mirror.requests() == {"/api/v3/masterchainInfo": 1, "/api/v2/getMasterchainInfo": 2}
+        assert peer.requests() == {"/api/v3/masterchainInfo": 1}
+        with TonStream(peer.port) as one, TonStream(mirror.port) as two:
+            for stream in (one, two):
+                stream.subscribe([payee.address], min_finality="pending")
+            peer.pay(payee, 5)
+            assert one.next() == two.next()

@@ -94,10 +94,10 @@ class TonPeer(TonServer):
         assert not told["rejected"], told["rejected"]
         return [TonBlock(**block) for block in told["blocks"]]
 
-    def auto_mine(self, interval_s: float | None) -> None:
-        """Make a block every so often; None ends it."""
+    def auto_mine(self, interval_s: float | None, *, flood: int = 0) -> None:
+        """Make a block every so often, with ``flood`` transactions of strangers; None ends it."""
         interval_ms = None if interval_s is None else round(interval_s * 1000)
-        self.command("auto", interval_ms=interval_ms)
+        self.command("auto", interval_ms=interval_ms, flood=flood)
 
     def transactions(self, seqno: int) -> list[dict[str, Any]]:
         """Return a block's transactions in toncenter's order: hash, account, lt, ext_hash."""

@@ -24,7 +24,93 @@ class TonPeerError(Exception):
     """The peer refused a command; the message is its reason."""
 
 
-class TonServer:
+class TonEndpoint:
+    """One place that speaks toncenter's API, with options and faults of its own."""
+
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        """What a daemon's setting would name: both versions of the API are below it."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/api/streaming/v2/ws"
+
+    # --- requests ---
+
+    def request(
+        self, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes]:
+        """Send a GET, or a POST of ``body`` as JSON; returns status and answer. Raises OSError."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        with contextlib.closing(connection):
+            content = None if body is None else json.dumps(body)
+            method = "GET" if body is None else "POST"
+            connection.request(method, path, content, dict(headers or {}))
+            response = connection.getresponse()
+            return response.status, response.read()
+
+    def get(self, path: str, **query: Any) -> Any:
+        """Return the answer to a GET of the API, which must be 200."""
+        text = urllib.parse.urlencode(query, doseq=True)
+        status, answer = self.request(f"{path}?{text}" if text else path)
+        assert status == 200, f"{path} answered {status}: {answer[:500]!r}"
+        return json.loads(answer)
+
+    def post(self, path: str, body: Any) -> Any:
+        """Return the answer to a POST of the API, which must be 200."""
+        status, answer = self.request(path, body)
+        assert status == 200, f"{path} answered {status}: {answer[:500]!r}"
+        return json.loads(answer)
+
+    def command(self, name: str, /, **arguments: Any) -> Any:
+        """Have the peer do something (admin.js); raises TonPeerError."""
+        status, answer = self.request(f"/test/{name}", arguments)
+        told = json.loads(answer)
+        if status != 200:
+            raise TonPeerError(told["error"])
+        return told
+
+    # --- behaviour ---
+
+    def set(self, **options: Any) -> None:
+        """Change options, at once; those of the start come back with a restart."""
+        self.command("options", **options)
+
+    def fail(self, path: str = "", *, times: int = 1, **fault: Any) -> None:
+        """Plan that the next requests whose path has ``path`` in it fail; replaces the last plan.
+
+        ``fault``: ``status`` and ``body`` (text as it is, anything else as JSON), or ``close``
+        (the connection ends), ``hang`` (no answer), ``delay_ms``.
+        """
+        self.command("faults", faults=[{"path": path, "times": times, **fault}])
+
+    def requests(self) -> dict[str, int]:
+        """Return how often each path of the API was asked since the start or forget_requests()."""
+        return dict(self.command("state")["requests"])
+
+    def forget_requests(self) -> None:
+        self.command("forget_requests")
+
+    def connections(self) -> int:
+        """Return how many websockets are open."""
+        return int(self.command("state")["connections"])
+
+    def disconnect_streams(self, *, abruptly: bool = False) -> None:
+        """End every websocket, with 1001 or without a goodbye."""
+        self.command("disconnect", abruptly=abruptly)
+
+
+class TonMirror(TonEndpoint):
+    """Another endpoint of a peer's chain; gone with the peer, also when that restarts."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+
+
+class TonServer(TonEndpoint):
     """What TonPeer is besides its chain: use that."""
 
     def __init__(
@@ -112,82 +198,13 @@ class TonServer:
     def is_running(self) -> bool:
         return self._process is not None and self._process.is_running
 
-    @property
-    def url(self) -> str:
-        """What a daemon's setting would name: both versions of the API are below it."""
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def ws_url(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/api/streaming/v2/ws"
-
-    # --- requests ---
-
-    def request(
-        self, path: str, body: Any = None, *, headers: Mapping[str, str] | None = None
-    ) -> tuple[int, bytes]:
-        """Send a GET, or a POST of ``body`` as JSON; returns status and answer. Raises OSError."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
-        with contextlib.closing(connection):
-            content = None if body is None else json.dumps(body)
-            method = "GET" if body is None else "POST"
-            connection.request(method, path, content, dict(headers or {}))
-            response = connection.getresponse()
-            return response.status, response.read()
-
-    def get(self, path: str, **query: Any) -> Any:
-        """Return the answer to a GET of the API, which must be 200."""
-        text = urllib.parse.urlencode(query, doseq=True)
-        status, answer = self.request(f"{path}?{text}" if text else path)
-        assert status == 200, f"{path} answered {status}: {answer[:500]!r}"
-        return json.loads(answer)
-
-    def post(self, path: str, body: Any) -> Any:
-        """Return the answer to a POST of the API, which must be 200."""
-        status, answer = self.request(path, body)
-        assert status == 200, f"{path} answered {status}: {answer[:500]!r}"
-        return json.loads(answer)
-
-    def command(self, name: str, /, **arguments: Any) -> Any:
-        """Have the peer do something (admin.js); raises TonPeerError."""
-        status, answer = self.request(f"/test/{name}", arguments)
-        told = json.loads(answer)
-        if status != 200:
-            raise TonPeerError(told["error"])
-        return told
-
-    # --- behaviour ---
-
-    def set(self, **options: Any) -> None:
-        """Change options, at once; those of the start come back with a restart."""
-        self.command("options", **options)
-
-    def fail(self, path: str = "", *, times: int = 1, **fault: Any) -> None:
-        """Plan that the next requests whose path has ``path`` in it fail; replaces the last plan.
-
-        ``fault``: ``status`` and ``body`` (text as it is, anything else as JSON), or ``close``
-        (the connection ends), ``hang`` (no answer), ``delay_ms``.
-        """
-        self.command("faults", faults=[{"path": path, "times": times, **fault}])
-
-    def requests(self) -> dict[str, int]:
-        """Return how often each path of the API was asked since the start or forget_requests()."""
-        return dict(self.command("state")["requests"])
-
-    def forget_requests(self) -> None:
-        self.command("forget_requests")
-
-    def connections(self) -> int:
-        """Return how many websockets are open."""
-        return int(self.command("state")["connections"])
-
-    def disconnect_streams(self, *, abruptly: bool = False) -> None:
-        """End every websocket, with 1001 or without a goodbye."""
-        self.command("disconnect", abruptly=abruptly)
-
     def set_shards(self, count: Literal[1, 2, 4], *, blocks: int = 1) -> None:
         """From the next block on: so many shards, with so many blocks each per masterchain block.
 
         Of several, the first has the senders' transactions and the last the recipients'.
         """
         self.command("shards", count=count, blocks=blocks)
+
+    def mirror(self, **options: Any) -> TonMirror:
+        """Return a new endpoint of the same chain, with ``options`` of its own."""
+        return TonMirror(int(self.command("mirror", options=options)["port"]))

@@ -1,6 +1,6 @@
 """Get real nodes and a database server for tests and the demo, without root.
 
-    python -m tests.nodes.install [btc] [ltc] [postgres] [xmr] [evm] [grpc-js] [solc]
+    python -m tests.nodes.install [btc] [ltc] [postgres] [xmr] [evm] [grpc-js] [solc] [ton]
                                   [--dest DIR] [--mirror URL]
 
 Downloads Debian packages with their libraries through apt, verified, and unpacks each into a

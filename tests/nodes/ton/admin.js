@@ -50,6 +50,10 @@ class Admin {
     };
   }
 
+  async mirror({ options = {} }) {
+    return { port: await this.peer.mirror(options) };
+  }
+
   forget_requests() {
     this.peer.counts.clear();
     return {};
@@ -128,7 +132,7 @@ class Admin {
   drop({ ext_hash: ext }) {
     const dropped = this.peer.chain.drop(ext);
     for (const wallet of this.wallets.values()) wallet.next = 0;
-    if (dropped) this.peer.stream.invalidate(ext);
+    if (dropped) this.peer.invalidate(ext);
     return { dropped };
   }
 
@@ -183,10 +187,14 @@ class Admin {
     };
   }
 
-  // Mines every so many milliseconds; null ends it.
-  auto({ interval_ms: interval = null }) {
+  // Mines every so many milliseconds, with `flood` transactions of strangers; null ends it.
+  auto({ interval_ms: interval = null, flood = 0 }) {
     clearInterval(this.timer);
-    this.timer = interval === null ? null : setInterval(() => this.peer.locked(() => this.peer.mine(1)), interval);
+    const mine = () => {
+      this.flood({ count: flood });
+      return this.peer.mine(1);
+    };
+    this.timer = interval === null ? null : setInterval(() => this.peer.locked(mine), interval);
     return {};
   }
 

@@ -3,9 +3,10 @@
 // Messages wait in a mempool until mine() runs them on the real TVM and puts their transactions
 // into one masterchain block; every shard block's hash covers its transactions and its parent.
 'use strict';
-const { Address, Dictionary, beginCell, loadMessage, loadTransaction, storeTransaction } = require('@ton/core');
+const { Address, Cell, Dictionary, beginCell, loadMessage, loadShardAccount } = require('@ton/core');
 const { Blockchain, SmartContract } = require('@ton/sandbox');
-const { b64, makeBody, normalizedHash, parseAddress, raw, sha256 } = require('./cells');
+const { b64, normalizedHash, raw, sha256 } = require('./cells');
+const { STATUS, TransactionRecord, UNKNOWN_STATE, synthesize, tickTock } = require('./transactions');
 
 const NETWORKS = {
   mainnet: {
@@ -20,7 +21,6 @@ const NETWORKS = {
   },
 };
 const MASTER_SHARD = 1n << 63n;
-const STATUS = { uninitialized: 'uninit', active: 'active', frozen: 'frozen', 'non-existing': 'nonexist' };
 
 class Chain {
   static async create({ network, first }) {
@@ -128,7 +128,7 @@ class Chain {
           rejected.push({ ext_hash: entry.ext, error: String(error.message).split('\n')[0] });
         }
       }
-      for (const item of this.held.splice(0)) records.push(this._synthesize(item, time));
+      for (const item of this.held.splice(0)) records.push(synthesize(this, item, time));
       made.push(this._append(records, time));
     }
     this.pendingCache = null;
@@ -171,69 +171,13 @@ class Chain {
     const before = { ...(this.states.get(account) ?? UNKNOWN_STATE), hash: b64(tx.stateUpdate.oldHash) };
     before.account_status = STATUS[tx.oldStatus];
     this.states.set(account, after);
-    return this._plainRecord(tx, account, { before, after });
-  }
-
-  _plainRecord(tx, account, more) {
-    const hash = b64(tx.raw.hash());
-    return { tx, account, hash, lt: tx.lt, depth: 0, trace: hash, ext: null, emulated: false, ...more };
-  }
-
-  // A transaction that no TVM ran: an internal message with a value. `item`: {to, from, amount_base,
-  // body, bounce, bounced, aborted, bounce_phase, patch, patch_v2}.
-  _synthesize(item, now) {
-    this.counter += 1;
-    // Three in a row have one logical time, as accounts of one shard block can have.
-    if (this.counter % 3 === 0 || item.to) this.vm.increaseLt();
-    const lt = this.vm.lt;
-    const filler = sha256('filler', String(this.counter));
-    const dest = item.to ? parseAddress(item.to) : new Address(0, filler);
-    const src = item.from ? parseAddress(item.from) : new Address(0, sha256('sender', filler));
-    const value = BigInt(item.amount_base ?? 1_000_000_000 + this.counter);
-    const info = {
-      type: 'internal', ihrDisabled: true, bounce: item.bounce ?? false, bounced: item.bounced ?? false,
-      src, dest, value: { coins: value }, ihrFee: 0n, forwardFee: 266_669n, createdLt: lt - 1n, createdAt: now,
-    };
-    const status = item.aborted ? 'uninitialized' : 'active';
-    const tx = {
-      address: BigInt(`0x${dest.hash.toString('hex')}`), lt, prevTransactionHash: 0n, prevTransactionLt: 0n, now,
-      outMessagesCount: 0, oldStatus: status, endStatus: status, outMessages: Dictionary.empty(),
-      inMessage: { info, body: makeBody(item.body), init: undefined },
-      totalFees: { coins: 123_800n }, stateUpdate: { oldHash: filler, newHash: sha256('after', filler) },
-      description: describeSynthetic(item, value),
-    };
-    tx.raw = beginCell().store(storeTransaction(tx)).endCell();
-    const state = { ...UNKNOWN_STATE, balance: String(value), account_status: STATUS[status] };
-    return this._plainRecord(tx, raw(dest), {
-      before: { ...state, hash: b64(tx.stateUpdate.oldHash) },
-      after: { ...state, hash: b64(tx.stateUpdate.newHash) },
-      ext: b64(sha256('external', filler)), patch: item.patch, patchV2: item.patch_v2,
-    });
-  }
-
-  // The masterchain's own transactions, which every block has: without an inbound message.
-  _tickTock(isTock, now) {
-    this.vm.increaseLt();
-    const hash = Buffer.alloc(32, 0x33);
-    const state = sha256('config', String(this.vm.lt));
-    const tx = {
-      address: BigInt(`0x${hash.toString('hex')}`), lt: this.vm.lt, prevTransactionHash: 0n, prevTransactionLt: 0n,
-      now, outMessagesCount: 0, oldStatus: 'active', endStatus: 'active', outMessages: Dictionary.empty(),
-      inMessage: undefined, totalFees: { coins: 0n }, stateUpdate: { oldHash: state, newHash: state },
-      description: {
-        type: 'tick-tock', isTock, aborted: false, destroyed: false, storagePhase: EMPTY_STORAGE,
-        computePhase: vmPhase({ gasUsed: 2036n, gasLimit: 35_000_000n }), actionPhase: undefined,
-      },
-    };
-    tx.raw = beginCell().store(storeTransaction(tx)).endCell();
-    const end = { ...UNKNOWN_STATE, hash: b64(state), account_status: 'active' };
-    return this._plainRecord(tx, raw(new Address(-1, hash)), { before: end, after: end });
+    return new TransactionRecord(tx, account, { before, after });
   }
 
   _append(records, genUtime) {
     const seqno = this.first + this.blocks.length;
     const master = records.filter((record) => record.account.startsWith('-1:'));
-    const mine = [this._tickTock(false, genUtime), ...master, this._tickTock(true, genUtime)];
+    const mine = [tickTock(this, false, genUtime), ...master, tickTock(this, true, genUtime)];
     const shards = this._shardBlocks(records.filter((record) => !record.account.startsWith('-1:')), seqno);
     const parent = this.tip?.root ?? Buffer.from(this.network.zeroRoot, 'base64');
     const root = sha256('master', parent, String(seqno), String(genUtime), ...shards.map((one) => one.root),
@@ -295,7 +239,7 @@ class Chain {
       ...rest, shard: String(shard), root: b64(root), file: b64(file),
       prev: prev.map((one) => ({ ...one, shard: String(one.shard) })),
       tops: tops?.map((one) => ({ ...one, shard: String(one.shard), root: b64(one.root) })),
-      txs: txs.map(({ tx, lt, block, json, ...record }) => ({ ...record, boc: tx.raw.toBoc().toString('base64') })),
+      txs: txs.map((record) => record.dump()),
       shards: shards?.map(blockOut),
     });
     return {
@@ -307,16 +251,12 @@ class Chain {
   }
 
   async restore(saved) {
-    const { Cell, loadShardAccount } = require('@ton/core');
     const topIn = (one) => ({ ...one, shard: BigInt(one.shard), root: Buffer.from(one.root, 'base64') });
     const blockIn = (block) => {
       const made = {
         ...block, ...topIn(block), file: Buffer.from(block.file, 'base64'),
         prev: block.prev.map((one) => ({ ...one, shard: BigInt(one.shard) })), tops: block.tops?.map(topIn),
-        txs: block.txs.map(({ boc, ...record }) => {
-          const tx = loadTransaction(Cell.fromBase64(boc).beginParse());
-          return { ...record, tx, lt: tx.lt };
-        }),
+        txs: block.txs.map(TransactionRecord.restore),
         shards: block.shards?.map(blockIn),
       };
       for (const record of made.txs) record.block = made;
@@ -339,31 +279,6 @@ class Chain {
   }
 }
 
-const UNKNOWN_STATE = {
-  hash: null, balance: '0', extra_currencies: {}, account_status: 'nonexist', frozen_hash: null, data_hash: null,
-  code_hash: null,
-};
-const EMPTY_STORAGE = { storageFeesCollected: 0n, storageFeesDue: undefined, statusChange: 'unchanged' };
-
-function vmPhase(more) {
-  return {
-    type: 'vm', success: true, messageStateUsed: false, accountActivated: false, gasFees: 123_600n, gasUsed: 309n,
-    gasLimit: 1_000_000n, gasCredit: undefined, mode: 0, exitCode: 0, exitArg: undefined, vmSteps: 5,
-    vmInitStateHash: 0n, vmFinalStateHash: 0n, ...more,
-  };
-}
-
-function describeSynthetic({ aborted = false, bounce_phase: bounced = false }, value) {
-  const size = { cells: 0n, bits: 0n };
-  return {
-    type: 'generic', creditFirst: true, storagePhase: EMPTY_STORAGE,
-    creditPhase: { dueFeesColelcted: undefined, credit: { coins: value } },
-    computePhase: aborted ? { type: 'skipped', reason: 'no-state' } : vmPhase({}), actionPhase: undefined, aborted,
-    bouncePhase: bounced ? { type: 'ok', messageSize: size, messageFees: 133_331n, forwardFees: 266_669n } : undefined,
-    destroyed: false,
-  };
-}
-
 // Sorting key of toncenter: logical time, then the account's text.
 function byLtThenAccount(a, b) {
   if (a.lt !== b.lt) return a.lt < b.lt ? -1 : 1;
@@ -384,4 +299,4 @@ function isWithin(id, shard) {
   return id >= shard - half && id < shard + half;
 }
 
-module.exports = { Chain, MASTER_SHARD, STATUS, byLtThenAccount };
+module.exports = { Chain, MASTER_SHARD, byLtThenAccount };

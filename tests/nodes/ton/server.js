@@ -34,6 +34,7 @@ class Peer {
     peer.jettons = new Jettons(peer.chain);
     peer.stream = new Stream(peer);
     peer.admin = new Admin(peer);
+    peer.views = [peer];
     if (state && fs.existsSync(state)) await peer.restore(JSON.parse(fs.readFileSync(state, 'utf8')));
     else await peer.chain.mine(1);
     return peer;
@@ -44,6 +45,18 @@ class Peer {
     this.faults = [];
     this.allowance = { second: 0, used: 0 };
     this.queue = Promise.resolve();
+  }
+
+  // Another server of the same chain, with a port, options, counts and faults of its own.
+  async mirror(changes) {
+    const view = Object.create(this);
+    Object.assign(view, { options: { ...DEFAULTS }, counts: new Map(), faults: [], allowance: { second: 0, used: 0 } });
+    view.change(changes);
+    view.stream = new Stream(view);
+    view.admin = Object.assign(Object.create(this.admin), { peer: view });
+    const port = await listen(view, 0);
+    this.views.push(view);
+    return port;
   }
 
   change(changes) {
@@ -62,23 +75,31 @@ class Peer {
 
   async submit(cell) {
     const entry = this.chain.submit(cell);
-    if (this.stream.wantsPending()) {
+    for (const { stream } of this.views.filter((view) => view.stream.wantsPending())) {
       const trace = (await this.chain.pending()).find((one) => one.ext === entry.ext);
-      this.stream.tell(trace.ext, trace.records, 'pending');
+      stream.tell(trace.ext, trace.records, 'pending');
     }
     return entry;
   }
 
   async mine(count, now) {
     const done = await this.chain.mine(count, now);
-    for (const { ext_hash: ext } of done.rejected) this.stream.invalidate(ext);
-    for (const block of done.blocks) {
-      const traces = Map.groupBy ? Map.groupBy(block.all, (one) => one.ext) : groupBy(block.all, (one) => one.ext);
-      for (const finality of ['confirmed', 'finalized']) {
-        for (const [ext, records] of traces) if (ext && this.stream.clients.size) this.stream.tell(ext, records, finality);
+    const streams = this.views.map((view) => view.stream).filter((stream) => stream.clients.size);
+    for (const stream of streams) {
+      for (const { ext_hash: ext } of done.rejected) stream.invalidate(ext);
+      for (const block of done.blocks) {
+        const traces = groupBy(block.all, (one) => one.ext ?? '');
+        traces.delete('');
+        for (const finality of ['confirmed', 'finalized']) {
+          for (const [ext, records] of traces) stream.tell(ext, records, finality);
+        }
       }
     }
     return done;
+  }
+
+  invalidate(ext) {
+    for (const view of this.views) view.stream.invalidate(ext);
   }
 
   save() {
@@ -194,7 +215,11 @@ class Peer {
 
 function groupBy(items, key) {
   const found = new Map();
-  for (const item of items) found.set(key(item), [...(found.get(key(item)) ?? []), item]);
+  for (const item of items) {
+    const group = found.get(key(item));
+    if (group) group.push(item);
+    else found.set(key(item), [item]);
+  }
   return found;
 }
 
@@ -219,9 +244,8 @@ function send(response, status, content, type = 'application/json') {
   response.end(bytes);
 }
 
-async function main() {
-  const start = JSON.parse(process.argv[2] ?? '{}');
-  const peer = await Peer.create(start);
+// Serves a peer or a mirror of it; resolves to the port.
+function listen(peer, port) {
   const server = http.createServer((request, response) => {
     peer.serve(request, response).catch((error) => {
       console.error(error);
@@ -230,15 +254,20 @@ async function main() {
   });
   server.keepAliveTimeout = 60_000;
   server.on('upgrade', (request, socket, head) => peer.upgrade(request, socket, head));
-  server.on('error', (error) => {
-    console.error(`cannot listen: ${error.message}`);
-    process.exit(1);
+  return new Promise((resolve, reject) => {
+    server.on('error', reject);
+    server.listen(port, '127.0.0.1', () => resolve(server.address().port));
   });
+}
+
+async function main() {
+  const start = JSON.parse(process.argv[2] ?? '{}');
+  const peer = await Peer.create(start);
   process.on('SIGTERM', () => peer.locked(() => {
     peer.save();
     process.exit(0);
   }));
-  server.listen(start.port ?? 0, '127.0.0.1', () => console.log(JSON.stringify({ port: server.address().port })));
+  console.log(JSON.stringify({ port: await listen(peer, start.port ?? 0) }));
 }
 
 main().catch((error) => {

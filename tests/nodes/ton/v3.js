@@ -2,9 +2,10 @@
 // and errors are those of toncenter/ton-indexer, ton-index-go.
 'use strict';
 const { Address, Cell } = require('@ton/core');
-const { STATUS } = require('./chain');
+const { byLtThenAccount } = require('./chain');
 const { b64, b64Int, bocOf, commentOf, normalizedHash, parseAddress, parseHash, raw } = require('./cells');
 const { runMethod } = require('./jettons');
+const { STATUS } = require('./transactions');
 
 const DEFAULT_LIMIT = 10;
 const MAX_LIMIT = 1000;
@@ -152,6 +153,9 @@ function transactionText(record) {
   if (!record.json) {
     const made = renderTransaction(record);
     record.json = JSON.stringify(record.patch ? merge(made, structuredClone(record.patch)) : made);
+    record.parties = [record.account, ...[made.in_msg, ...made.out_msgs].flatMap((one) => (
+      one ? [one.source, one.destination] : [])).filter(Boolean)];
+    record.slim();
   }
   return record.json;
 }
@@ -170,14 +174,10 @@ function bookEntry(account, isTestnet) {
 }
 
 function transactionsText(records, chain) {
-  const accounts = new Set();
-  for (const { tx, account } of records) {
-    accounts.add(account);
-    if (tx.inMessage?.info.src instanceof Address) accounts.add(raw(tx.inMessage.info.src));
-    for (const { info } of tx.outMessages.values()) if (info.dest instanceof Address) accounts.add(raw(info.dest));
-  }
+  const texts = records.map(transactionText);
+  const accounts = new Set(records.flatMap((record) => record.parties));
   const book = [...accounts].map((account) => bookEntry(account, chain.network.globalId === -3));
-  return `{"transactions":[${records.map(transactionText).join(',')}],"address_book":{${book.join(',')}}}`;
+  return `{"transactions":[${texts.join(',')}],"address_book":{${book.join(',')}}}`;
 }
 
 // --- requests ---
@@ -282,11 +282,14 @@ const routes = {
     if (wanted.mc !== null && !visible(peer)[wanted.mc - chain.first]) {
       throw new ApiError(404, `masterchain block ${wanted.mc} not found`);
     }
-    let records = visible(peer).flatMap((block) => (wanted.mc === null || block.seqno === wanted.mc ? block.all : []));
-    if (wanted.account.length) records = records.filter((one) => wanted.account.includes(one.account));
+    let records;
     if (wanted.hash.length) records = wanted.hash.map((hash) => chain.byHash.get(hash)).filter(Boolean);
+    else if (wanted.account.length) records = wanted.account.flatMap((one) => chain.byAccount.get(one) ?? []).sort(byLtThenAccount);
+    else records = visible(peer).flatMap((block) => (wanted.mc === null || block.seqno === wanted.mc ? block.all : []));
     records = records.filter((one) => (
-      one.block.mcSeqno <= last && (wanted.lt === null || String(one.lt) === wanted.lt)
+      one.block.mcSeqno <= last && (wanted.mc === null || one.block.mcSeqno === wanted.mc)
+      && (!wanted.account.length || wanted.account.includes(one.account))
+      && (wanted.lt === null || String(one.lt) === wanted.lt)
       && (wanted.startLt === null || one.lt >= BigInt(wanted.startLt))
       && (wanted.endLt === null || one.lt <= BigInt(wanted.endLt))
       && (wanted.start === null || one.tx.now >= wanted.start) && (wanted.end === null || one.tx.now <= wanted.end)
