@@ -216,6 +216,28 @@ def test_refuses_an_output_made_from_the_secret_with_the_wrong_sign(tagged):
     assert len(received(Transaction((right,), (encode(tx_key),)))) == 1
 
 
+def test_refuses_a_view_tag_that_fits_the_secret_with_the_wrong_sign():
+    tx_key = reference.base(31)
+    secret = reference.multiply(8 * WALLET.view, tx_key)
+    tag = reference.view_tag(encode(reference.negate(secret)), 0)
+    output = output_for(encode(secret), 0, ADDRESSES[0].spend)
+    assert tag != output.view_tag
+    tx = Transaction((replace(output, view_tag=tag),), (encode(tx_key),))
+
+    assert received(tx) == expected(tx) == []
+
+
+def test_refuses_a_wrong_view_tag_beside_a_right_one():
+    tx_key = reference.base(31)
+    secret = encode(reference.multiply(8 * WALLET.view, tx_key))
+    right, wrong = (output_for(secret, index, ADDRESSES[0].spend) for index in (0, 1))
+    wrong = replace(wrong, view_tag=wrong.view_tag ^ 1)
+    tx = Transaction((right, wrong), (encode(tx_key),))
+
+    assert [index for index, _, _ in received(tx)] == [0]
+    assert received(tx) == expected(tx)
+
+
 @pytest.mark.parametrize("tagged", [True, False])
 @pytest.mark.parametrize(
     "tx_key",
