@@ -18,6 +18,8 @@ from daemon.keys.forms import AddressForm, form_for
 from daemon.keys.monero_address import PRIMARY
 from daemon.keys.monero_preview import preview_monero
 from daemon.keys.preview_page import FIRST_MINOR, NetworkForm, Preview
+from daemon.keys.ton_preview import preview_ton
+from daemon.keys.ton_wallet import NETWORKS
 
 COINS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -26,6 +28,7 @@ COINS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "ETH": ("eth", "evm"),
         "BNB": ("bnb", "evm"),
         "XMR": ("xmr", "monero"),
+        "TON": ("ton", "ton"),
     }
 )
 """Coin → (chain, family)."""
@@ -36,6 +39,7 @@ _FULL_NAMES = {
     "ETHEREUM": "ETH",
     "BSC": "BNB",
     "MONERO": "XMR",
+    "TONCOIN": "TON",
 }
 _EVERY_NETWORK = "every network"
 
@@ -56,6 +60,10 @@ def preview(
     count = min(max(count, 1), MAX_ADDRESSES)
     if family == "monero":
         return _known_network(name, PRIMARY, network) or preview_monero(
+            chain, key, network=network, count=count
+        )
+    if family == "ton":
+        return _known_network(name, NETWORKS, network) or preview_ton(
             chain, key, network=network, count=count
         )
     form = form_for(chain=chain, family=family)

@@ -18,6 +18,8 @@ class NetworkForm:
     """As the node names them; `every network` where the text is the same on all."""
     addresses: tuple[tuple[str, str], ...]
     """(path below the key, address), in the order in which invoices get them."""
+    kind: str | None = None
+    """Which of several kinds of addresses that the configuration chooses from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,8 @@ class Preview:
             f"Path       {self.path}",
         ]
         for form in self.forms:
-            lines += ["", f"On {', '.join(form.networks)}:"]
+            kind = f", {form.kind}" if form.kind else ""
+            lines += ["", f"On {', '.join(form.networks)}{kind}:"]
             lines += [f"  {path:<8} {address}" for path, address in form.addresses]
         for heading, texts in (("WARNING", self.warnings), ("Note", self.notes)):
             for text in texts:
@@ -49,8 +52,13 @@ class Preview:
         return "\n".join(lines)
 
     def json(self) -> str:
-        """The same as a JSON object; an address is `{"path": "0/1", "address": ...}`."""
+        """The same as a JSON object; an address is `{"path": "0/1", "address": ...}`.
+
+        A form has a `kind` only where there are several.
+        """
         data = asdict(self)
         for form in data["forms"]:
+            if form["kind"] is None:
+                del form["kind"]
             form["addresses"] = [{"path": p, "address": a} for p, a in form["addresses"]]
         return json.dumps(data, indent=2, ensure_ascii=False)

@@ -7,6 +7,7 @@ LTC = Chain("ltc", "Litecoin", "bitcoin", "LTC", 150.0, 6)
 ETH = Chain("eth", "Ethereum", "evm", "ETH", 12.0, 12)
 BNB = Chain("bnb", "BNB Smart Chain", "evm", "BNB", 3.0, 15)
 XMR = Chain("xmr", "Monero", "monero", "XMR", 120.0, 10)
+TON = Chain("ton", "TON", "ton", "TON", 3.0, 1)
 
 # BIP-84, SLIP-132: the accounts 0 of the mnemonic "abandon ... about".
 MNEMONIC = " ".join(["abandon"] * 11 + ["about"])

@@ -15,6 +15,7 @@ from daemon.keys.preview import MAX_ADDRESSES, Preview, preview
 from daemon.keys.versions import VERSIONS
 from tests.daemon.keys import monero_samples as monero
 from tests.daemon.keys import reference, samples
+from tests.daemon.keys import ton_samples as ton
 from tests.daemon.keys.samples import BTC, XPUB, YPUB, ZPRV, ZPUB
 
 BY_PREFIX = {version.prefix: version for version in VERSIONS}
@@ -238,9 +239,10 @@ def test_the_count_is_bounded(count, given):
         ("BTX", "did you mean BTC?"),
         ("bitcoin", "did you mean BTC?"),
         ("Ethereum", "did you mean ETH?"),
+        ("toncoin", "did you mean TON?"),
         ("LTCC", "did you mean LTC?"),
-        ("QQQ", "QQQ is not a coin that has such keys; known are BTC, LTC, ETH, BNB, XMR"),
-        ("", "the coin comes first (BTC, LTC, ETH, BNB, XMR), then the key"),
+        ("QQQ", "QQQ is not a coin that has such keys; known are BTC, LTC, ETH, BNB, XMR, TON"),
+        ("", "the coin comes first (BTC, LTC, ETH, BNB, XMR, TON), then the key"),
         (ZPUB, "the coin comes first"),
         (ZPRV, "must never leave your wallet"),
     ],
@@ -264,3 +266,35 @@ def test_unknown_networks():
     assert (found.chain, found.field) == ("btc", "network")
     assert "known are main, test, testnet4, signet, regtest; did you mean main?" in found.reason
     assert "did you mean" not in refused("LTC", ZPUB, network="qqq").reason
+
+
+def test_ton_keys_show_both_contracts_on_both_networks():
+    found = shown("ton", ton.KEY, count=2)
+    assert (found.coin, found.warnings) == ("TON", ())
+    assert ton.KEY[:12] not in found.render()
+    kinds = ["wallet v4r2 (the default)", "wallet v5r1 (coin.ton.wallet: v5r1)"]
+    assert [(form.networks, form.kind) for form in found.forms] == [
+        ((network,), kind) for network in ("mainnet", "testnet") for kind in kinds
+    ]
+    for form, wallet in zip(found.forms, ["v4r2", "v5r1"] * 2, strict=True):
+        assert form.addresses == tuple(
+            (path, ton.friendly_of(wallet, form.networks[0], number))
+            for path, number in (("own", 0), ("0/1", 1), ("0/2", 2))
+        )
+    assert "On testnet, wallet v5r1 (coin.ton.wallet: v5r1):" in found.render()
+    assert any("comment" in note and "100000308" in note for note in found.notes)
+
+
+def test_ton_s_networks_and_refusals():
+    [v4r2, v5r1] = json.loads(shown("TON", ton.KEY, network="testnet", count=1).json())["forms"]
+    assert {*v4r2["networks"], *v5r1["networks"]} == {"testnet"}
+    assert v4r2["kind"] == "wallet v4r2 (the default)"
+    assert v4r2["addresses"][1] == {
+        "path": "0/1",
+        "address": ton.friendly_of("v4r2", "testnet", 1),
+    }
+    assert all("kind" not in form for form in json.loads(shown("BTC", ZPUB).json())["forms"])
+    assert refused("TON", ton.KEY, network="main").reason.endswith("did you mean mainnet?")
+    found = refused("TON", v4r2["addresses"][0]["address"])
+    assert (found.chain, found.field) == ("ton", "masterPubKey")
+    assert "this is an address" in found.reason
