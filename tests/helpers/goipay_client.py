@@ -75,9 +75,12 @@ def in_coins(amount_base: int) -> float:
     return float(Decimal(amount_base).scaleb(-8))
 
 
-def in_base(amount: float) -> int:
-    """Base units of a double; raises AssertionError if it is not what they are written as."""
-    exact = Decimal(repr(amount)).scaleb(8)
+def in_base(amount: float, coin: str = "BTC") -> int:
+    """Base units of a double; raises AssertionError if it is not what they are written as.
+
+    Of Ethereum's and the like, which have more digits than a double, 8 decimals are looked at.
+    """
+    exact = Decimal(repr(amount)).scaleb(12 if coin == "XMR" else 8)
     assert exact == int(exact), f"{amount!r} is not a whole number of base units"
     return int(exact)
 
@@ -104,12 +107,13 @@ class Update:
     @classmethod
     def of(cls, wire: Any) -> Self:
         confirmed_at = wire.confirmedAt.ToDatetime(tzinfo=dt.UTC)
+        coin = enum_name("crypto.v1.CoinType", wire.coin)
         return cls(
             id=wire.id,
             address=wire.cryptoAddress,
-            coin=enum_name("crypto.v1.CoinType", wire.coin),
-            required_base=in_base(wire.requiredAmount),
-            actual_base=in_base(wire.actualAmount),
+            coin=coin,
+            required_base=in_base(wire.requiredAmount, coin),
+            actual_base=in_base(wire.actualAmount, coin),
             confirmations=wire.confirmationsRequired,
             status=enum_name("invoice.v1.InvoiceStatusType", wire.status),
             txid=wire.txId,

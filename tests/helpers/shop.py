@@ -176,7 +176,8 @@ def check_history(events: Sequence[Json], invoice: Json) -> None:
             outpoint = "{}:{}".format(*event["data"]["outpoint"])
             came_from, goes_to = _MOVES[kind]
             assert places.get(outpoint, "nowhere") in came_from, (kind, outpoint, events)
-            places[outpoint] = goes_to
+            is_rivalled = event["data"].get("reason") == "contested"
+            places[outpoint] = "contested" if is_rivalled else goes_to
         elif kind in _TURNS:
             came_from, goes_to = _TURNS[kind]
             assert status in came_from, (kind, status, events)
@@ -191,14 +192,18 @@ def check_history(events: Sequence[Json], invoice: Json) -> None:
         one["outpoint"].removeprefix("0x"): _PLACES.get(one["state"], "gone")
         for one in invoice["payments"]
     }
-    assert shown == places
+    assert shown == {
+        outpoint: "gone" if place == "contested" else place for outpoint, place in places.items()
+    }
 
 
 _MOVES = {
-    "payment.seen": (("nowhere", "gone"), "mempool"),
-    "payment.included": (("nowhere", "mempool", "gone"), "block"),
+    "payment.seen": (("nowhere", "gone", "contested"), "mempool"),
+    "payment.included": (("nowhere", "mempool", "gone", "contested"), "block"),
     "payment.disconnected": (("block",), "mempool"),
-    "payment.displaced": (("mempool",), "gone"),
+    # A rival that was only seen may be what a block, or the mempool, then has.
+    "payment.displaced": (("mempool", "contested"), "gone"),
+    "payment.unlocked": (("block",), "block"),
 }
 _TURNS = {
     "invoice.covered": (("PENDING",), "PENDING_MEMPOOL"),
