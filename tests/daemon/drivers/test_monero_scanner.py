@@ -178,12 +178,19 @@ async def test_gives_work_out_again_when_workers_are_killed(scanner, everything)
     assert scanner.statistics().deaths >= 1
 
 
-async def test_replaces_workers_that_died_between_scans(scanner, everything):
+async def test_replaces_workers_that_died_between_scans(everything):
+    # More of them than one order may cost.
+    scanner = Scanner(workers=monero_scanner.ATTEMPTS + 1)
     await scanner.scan(TXS, VIEW_KEYS)
+    assert scanner.statistics().workers > monero_scanner.ATTEMPTS
     for pid in children():
         os.kill(pid, signal.SIGKILL)
+    await until(lambda: not children())
+    orders = scanner.statistics().orders
 
-    assert await scanner.scan(TXS, VIEW_KEYS) == everything
+    assert await scanner.scan(TXS[:2], VIEW_KEYS) == [each for each in everything if each.tx < 2]
+    assert scanner.statistics().orders == orders + 1
+    await scanner.aclose()
 
 
 async def test_fails_when_workers_keep_dying(scanner, monkeypatch):
@@ -235,6 +242,24 @@ async def test_fails_scans_when_it_is_closed():
     with pytest.raises(trio.ClosedResourceError):
         await scanner.scan(TXS, VIEW_KEYS)
     await scanner.aclose()
+
+
+async def test_closes_though_its_workers_are_stuck():
+    before = children()
+    scanner = Scanner(workers=2)
+
+    async def scan():
+        with pytest.raises(trio.ClosedResourceError):
+            await scanner.scan(TXS, VIEW_KEYS)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scan)
+        await until(lambda: scanner.statistics().busy == 2)
+        for pid in children():
+            os.kill(pid, signal.SIGSTOP)
+        await scanner.aclose()
+
+    assert children() == before
 
 
 # --- the worker -----------------------------------------------------------------------------------
