@@ -12,11 +12,12 @@ help:  ## what there is
 
 run: venv  ## real nodes, the daemon, an invoice of each kind paid; ONCE=1 ends by itself
 	@$(BIN)/python -m tests.nodes.install btc ltc
+	@$(BIN)/python -m tests.nodes.install xmr || echo "going on without Monero"
 	@$(BIN)/python -m tests.nodes.install evm || echo "going on without Ethereum and BNB Smart Chain"
 	@$(BIN)/python -m tests.demo
 
 test: venv-test lint  ## every test, on real nodes and a real PostgreSQL
-	@$(BIN)/python -m tests.nodes.install btc ltc postgres evm grpc-js solc
+	@$(BIN)/python -m tests.nodes.install btc ltc xmr postgres evm grpc-js solc
 	$(BIN)/python -m pytest $(PYTEST)
 
 lint: venv-test  ## style, types, generated code

@@ -1,8 +1,9 @@
 """`make run`: real nodes, the daemon, and an invoice of each kind paid before your eyes.
 
-Bitcoin and Litecoin on regtest; where anvil could be installed, Ethereum, BNB Smart Chain and a
-token on each as well. All is in .cache/demo and found again at the next start. With ONCE=1 it ends
-by itself, with exit status 0 only if all invoices were CONFIRMED; else it stays up until Ctrl-C.
+Bitcoin and Litecoin on regtest; where monerod could be installed, Monero as well; where anvil
+could, Ethereum, BNB Smart Chain and a token on each. All is in .cache/demo and found again at the
+next start. With ONCE=1 it ends by itself, with exit status 0 only if all invoices were CONFIRMED;
+else it stays up until Ctrl-C.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ from proto.goipay.crypto.v1 import (
     CoinType,
     EthKeysUpdateRequest,
     LtcKeysUpdateRequest,
+    XmrKeysUpdateRequest,
 )
 from proto.goipay.invoice.v1 import (
     CreateInvoiceRequest,
@@ -35,11 +37,14 @@ from proto.goipay.invoice.v1 import (
     InvoiceStatusType,
 )
 from proto.goipay.user.v1 import RegisterUserRequest, UpdateCryptoKeysRequest, UserServiceStub
-from tests.demo.wares import Ware, bitcoin_ware, coin_ware, deploy, token_ware
+from tests.demo.wares import Ware, bitcoin_ware, coin_ware, deploy, monero_ware, token_ware
 from tests.helpers.anvil import AnvilNode
 from tests.helpers.bitcoind import BitcoinNode
 from tests.helpers.daemon import ROOT, Daemon
 from tests.helpers.evm_assets import write_assets
+from tests.helpers.monero_coinbase import base_times, new_scalar
+from tests.helpers.monero_wallet import MoneroWallet
+from tests.helpers.monerod import MoneroNode
 from tests.helpers.process import ServerError
 from tests.nodes.install import find
 
@@ -65,7 +70,7 @@ class Shop:
     """Sold, and no payment seen yet."""
 
     async def open(self) -> str:
-        """Register a user with a fresh account key; returns the user's id."""
+        """Register a user with a fresh account key and wallet; returns the user's id."""
         user_id = (await self.users.register_user(RegisterUserRequest())).user_id
         account = Bip32Slip10Secp256k1.FromSeed(secrets.token_bytes(32)).DerivePath("m/84'/1'/0'")
         xpub = account.PublicKey().ToExtended()
@@ -76,10 +81,19 @@ class Shop:
                 ltc_req=LtcKeysUpdateRequest(master_pub_key=xpub),
                 eth_req=EthKeysUpdateRequest(master_pub_key=xpub),
                 bnb_req=BnbKeysUpdateRequest(master_pub_key=xpub),
+                xmr_req=self.monero_keys(),
             )
         )
         say(f"registered user {user_id} with the account key {xpub[:16]}…")
         return user_id
+
+    def monero_keys(self) -> XmrKeysUpdateRequest | None:
+        """What watches a fresh Monero wallet, if Monero is sold."""
+        if CoinType.XMR not in self.wares:
+            return None
+        return XmrKeysUpdateRequest(
+            priv_view_key=new_scalar().hex(), pub_spend_key=base_times(new_scalar()).hex()
+        )
 
     async def statuses(self) -> AsyncIterator[Invoice]:
         async for response in self.invoices.invoice_status_stream(InvoiceStatusStreamRequest()):
@@ -144,6 +158,19 @@ def bitcoin_node(coin: CoinType) -> Iterator[BitcoinNode]:
         running.mine()
         say(f"{coin.name} node on regtest at block {running.height()}, RPC {running.url}")
         yield running
+
+
+@contextlib.contextmanager
+def monero_wallet() -> Iterator[MoneroWallet]:
+    """A customer's wallet with money, on a node of its own."""
+    folder = FOLDER / "xmr"
+    with (
+        MoneroNode(datadir=folder, restricted=True) as running,
+        MoneroWallet(running, folder=folder / "wallets") as wallet,
+    ):
+        wallet.fund()
+        say(f"XMR node with its private chain at block {running.height()}, RPC {running.url}")
+        yield wallet
 
 
 @contextlib.contextmanager
@@ -218,6 +245,13 @@ def main(*, once: bool) -> None:
         ltc = stack.enter_context(bitcoin_node(CoinType.LTC))
         wares = [bitcoin_ware(CoinType.BTC, 0.015, btc), bitcoin_ware(CoinType.LTC, 2.5, ltc)]
         env = {"TALLY_SERVER_REFLECTION": "true"}
+        nodes: list[BitcoinNode | MoneroNode] = [btc, ltc]
+        if find("xmr") is None:
+            say("monerod is not installed: without Monero")
+        else:
+            wallet = stack.enter_context(monero_wallet())
+            wares.append(monero_ware(0.125, wallet))
+            nodes.append(wallet.node)
         if find("evm") is None:
             say("anvil is not installed: without Ethereum and BNB Smart Chain")
         else:
@@ -226,7 +260,7 @@ def main(*, once: bool) -> None:
             env |= told
         daemon = Daemon(
             FOLDER / "state",
-            nodes=(btc, ltc),
+            nodes=tuple(nodes),
             env=env,
             grpc_port=port(3000),
             http_port=port(8080),

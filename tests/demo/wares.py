@@ -8,6 +8,8 @@ from proto.goipay.crypto.v1 import CoinType
 from tests.helpers.anvil import AnvilNode
 from tests.helpers.bitcoind import BitcoinNode
 from tests.helpers.evm_assets import Token
+from tests.helpers.monero_wallet import MoneroWallet
+from tests.helpers.monerod import MoneroNode
 
 SUPPLY_BASE = 10**30
 
@@ -19,7 +21,7 @@ class Ware:
     coin: CoinType
     price: float
     exponent: int
-    node: BitcoinNode | AnvilNode
+    node: BitcoinNode | AnvilNode | MoneroNode
     """Makes blocks on mine() only, so that payments are seen in its mempool first."""
     send: Callable[[str, int], str]
     """Pays base units to an address."""
@@ -35,6 +37,10 @@ def bitcoin_ware(coin: CoinType, price: float, node: BitcoinNode) -> Ware:
 
 def coin_ware(coin: CoinType, price: float, node: AnvilNode) -> Ware:
     return Ware(coin, price, 18, node, node.pay)
+
+
+def monero_ware(price: float, wallet: MoneroWallet) -> Ware:
+    return Ware(CoinType.XMR, price, 12, wallet.node, wallet.pay)
 
 
 def token_ware(token: Token, price: float, node: AnvilNode) -> Ware:
