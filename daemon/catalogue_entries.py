@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from actors.core.assets import MAX_EXPONENT, Asset, Chain
-from daemon.keys.evm import parse_address
+from daemon.keys import evm, ton_address
 
 CHAIN = (
     "id",
@@ -22,8 +22,12 @@ CHAIN = (
 )
 ASSET = ("id", "chain", "symbol", "name", "exponent", "contract", "network")
 FAMILIES = ("bitcoin", "evm", "monero", "ton")
-_CONTRACTS: Mapping[str, Callable[[str], bytes]] = {"evm": parse_address}
-"""Family → parser of a contract's text, which raises ValueError; others have no tokens here yet."""
+_CONTRACTS: Mapping[str, Callable[[str, str | None], bytes]] = {
+    "evm": lambda text, _network: evm.parse_address(text),
+    "ton": lambda text, network: ton_address.parse_address(text, network=network),
+}
+"""Family → parser of a contract's text on a network (None: any), which raises ValueError; others
+have no tokens here."""
 _CHAIN_ID = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 _ASSET_ID = re.compile(r"[A-Z0-9][A-Z0-9_]{0,31}")
 _MAX_CONFIRMATIONS = 2**32 - 1
@@ -31,6 +35,8 @@ _MAX_UNLOCK_BLOCKS = 100_000
 MAX_CHAIN_ID = 2**63 - 1
 _CHAIN_ID_TEXT = re.compile(r"[1-9][0-9]{0,18}")
 _MAX_TEXT_CHARS = 64
+_MAX_CONTRACT_CHARS = 67
+"""TON's raw form: workchain, colon and 64 digits."""
 
 
 class Entry:
@@ -54,15 +60,15 @@ class Entry:
     def has(self, field: str) -> bool:
         return field in self._table
 
-    def text(self, field: str) -> str | None:
+    def text(self, field: str, *, most: int = _MAX_TEXT_CHARS) -> str | None:
         value = self._value(field)
         if value is None:
             return None
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
             self.problem(field, f"must be a text in quotes, not {_shown(value)}")
             return None
-        if len(value) > _MAX_TEXT_CHARS:
-            self.problem(field, f"longer than {_MAX_TEXT_CHARS} characters")
+        if len(value) > most:
+            self.problem(field, f"longer than {most} characters")
             return None
         return value
 
@@ -137,8 +143,8 @@ class Entry:
             found.append(name)
         return tuple(found)
 
-    def contract(self, family: str) -> bytes | None:
-        value = self.text("contract")
+    def contract(self, family: str, network: str | None) -> bytes | None:
+        value = self.text("contract", most=_MAX_CONTRACT_CHARS)
         if value is None:
             return None
         parse = _CONTRACTS.get(family)
@@ -146,7 +152,7 @@ class Entry:
             self.problem("contract", f"chains of the family {family} have no token contracts here")
             return None
         try:
-            return parse(value)
+            return parse(value, network)
         except ValueError as error:
             self.problem("contract", str(error))
             return None
@@ -195,7 +201,7 @@ def read_asset(
     network = entry.network(family)
     contract = None
     if family is not None and entry.has("contract"):
-        contract = entry.contract(family)
+        contract = entry.contract(family, network)
     wrong = (entry.has("contract") and contract is None) or (entry.has("network") and not network)
     if (
         wrong

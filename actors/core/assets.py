@@ -43,6 +43,14 @@ class Chain:
         """A transaction's or block's hash as people on this chain write it."""
         return f"0x{value.hex()}" if self.family == "evm" else value.hex()
 
+    def contract_text(self, value: bytes) -> str:
+        """A token contract's address in a form that everything on this chain takes; of TON the raw
+        one (TEP-2), `0:` and 64 digits.
+        """
+        if self.family == "ton":
+            return f"{int.from_bytes(value[:1], 'big', signed=True)}:{value[1:].hex()}"
+        return f"0x{value.hex()}"
+
 
 @dataclass(frozen=True, slots=True)
 class Asset:

@@ -27,10 +27,11 @@ from daemon.config.schema import (
     ServerConfig,
     TlsConfig,
     TlsMode,
+    TonConfig,
     VaultConfig,
     ZmqConfig,
 )
-from daemon.config.settings import DRIVERS, LOGIN_FAMILIES, ZMQ_TOPICS, SettingTable
+from daemon.config.settings import LOGIN_FAMILIES, ZMQ_TOPICS, SettingTable
 
 T = TypeVar("T")
 
@@ -229,25 +230,23 @@ class _Builder:
         )
 
     def networks(self) -> dict[str, str]:
-        """Of each EVM chain, also of those that are not switched on, the network it is on."""
+        """Of each chain that has a setting for it, switched on or not, the network it is on."""
         found = {}
-        for coin in self._table.families:
-            path = f"coin.{coin}.chain_id"
-            if path in self._settings and (chain_id := self.optional(path, int)) is not None:
-                found[coin] = str(chain_id)
+        for coin, family in self._table.families.items():
+            if family == "ton":
+                found[coin] = self.value(f"coin.{coin}.network", str)
+            elif family == "evm":
+                chain_id = self.optional(f"coin.{coin}.chain_id", int)
+                if chain_id is not None:
+                    found[coin] = str(chain_id)
         return found
 
     def coins(self, chains: Mapping[str, Chain]) -> dict[str, CoinConfig]:
         enabled: dict[str, CoinConfig] = {}
         for coin, family in self._table.families.items():
             nodes = self._nodes(coin, family)
-            if nodes and family in DRIVERS:
+            if nodes:
                 enabled[coin] = self._coin(chains[coin], nodes)
-            elif nodes:
-                self._warnings.append(
-                    f"this version has no driver for {coin}; coin.{coin} is ignored and its"
-                    " invoices are refused"
-                )
         if not enabled:
             self._warnings.append(
                 "no coin is switched on, so no invoice can be created: set coin.btc.daemon.url "
@@ -262,16 +261,18 @@ class _Builder:
         if value is None:
             return ()
         if family not in LOGIN_FAMILIES:
-            if isinstance(value, NodeUrl):
-                if value.user is not None or value.password is not None:
-                    self._refuse(f"{at}.url", "takes no user and password for this coin")
-                return (value,)
-            return self.value(f"{at}.url", tuple)
+            nodes: tuple[NodeUrl, ...] = self.value(f"{at}.url", tuple)
+            if family == "ton" and any(node.user or node.password for node in nodes):
+                self._refuse(
+                    f"{at}.url",
+                    f"takes no user and password for this coin; {at}.api_key is for the API key",
+                )
+            return nodes
         user = self.optional(f"{at}.user", str)
         password = self.optional(f"{at}.pass", Secret)
         if isinstance(value, NodeUrl):
             return (NodeUrl(value.url, user or value.user, password or value.password),)
-        nodes: tuple[NodeUrl, ...] = self.value(f"{at}.url", tuple)
+        nodes = self.value(f"{at}.url", tuple)
         # Of several nodes each may have a login of its own; the settings are for the others.
         return tuple(
             node if node.user or node.password else NodeUrl(node.url, user, password)
@@ -298,6 +299,7 @@ class _Builder:
             zmq=self._zmq(at) if bitcoin else ZmqConfig(enabled=False, endpoints={}),
             evm=self._evm(at) if chain.family == "evm" else None,
             monero=self._monero(at) if chain.family == "monero" else None,
+            ton=self._ton(at) if chain.family == "ton" else None,
             poll_interval_s=self.value(f"{at}.poll_interval_s", float),
             rpc_timeout_s=self.value(f"{at}.rpc_timeout_s", float),
             reorg_limit=self.value(f"{at}.reorg_limit", int),
@@ -324,6 +326,15 @@ class _Builder:
         if endpoint is not None and self.value(f"{at}.zmq", str) == "off":
             self._refuse(f"{at}.zmq", f"is off, but {at}.zmq.pub is set")
         return MoneroConfig(zmq_pub=endpoint)
+
+    def _ton(self, at: str) -> TonConfig:
+        return TonConfig(
+            network=self.value(f"{at}.network", str),
+            api_key=self.optional(f"{at}.daemon.api_key", Secret),
+            streaming=self.value(f"{at}.streaming", str) == "auto",
+            wallet=self.value(f"{at}.wallet", str),
+            comments=self.value(f"{at}.invoices", str) == "comment",
+        )
 
     def _zmq(self, at: str) -> ZmqConfig:
         found = {topic: self.optional(f"{at}.zmq.{topic}", str) for topic in ZMQ_TOPICS}

@@ -23,8 +23,10 @@ def reloadable_changes(old: Config, new: Config) -> ReloadPlan:
     """
     both = {**old.settings, **new.settings}
     changed = {path: one.live for path, one in both.items() if _changes(path, old, new)}
-    # Another chain id brings other tokens of the same file.
-    if _data(old) != _data(new) and not any(path.endswith(".chain_id") for path in changed):
+    # Another network brings other tokens of the same file.
+    if _data(old) != _data(new) and not any(
+        path.endswith((".chain_id", ".network")) for path in changed
+    ):
         changed["assets.file"] = False
     return ReloadPlan(
         live=tuple(path for path, live in changed.items() if live),

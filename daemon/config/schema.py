@@ -183,14 +183,30 @@ class MoneroConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class TonConfig:
+    """What only TON has.
+
+    `network` (mainnet or testnet) is what the endpoints must serve and addresses are made for.
+    `api_key` goes to every endpoint. `streaming`: use the websocket where one is offered. New
+    invoices get a `wallet` (v4r2 or v5r1) each, or with `comments` one wallet and a comment each.
+    """
+
+    network: str
+    api_key: Secret | None
+    streaming: bool
+    wallet: str
+    comments: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CoinConfig:
     """One enabled chain and its nodes.
 
-    `chain` has the configured number of confirmations. `nodes` are never empty; EVM chains and
-    Monero may have several, the preferred one first. Of the Bitcoin family `cookie_file`, which the
-    node rewrites at each of its starts, may stand for user and password. `poll_interval_s` is for
-    what a node can not push; `reorg_limit` and `settled_watch_depth` are blocks. `evm` and `monero`
-    are set for those families alone.
+    `chain` has the configured number of confirmations. `nodes` are never empty; of the Bitcoin
+    family there is one, of others there may be several, the preferred one first. Of the Bitcoin
+    family `cookie_file`, which the node rewrites at each of its starts, may stand for user and
+    password. `poll_interval_s` is for what a node can not push; `reorg_limit` and
+    `settled_watch_depth` are blocks. `evm`, `monero` and `ton` are set for those families alone.
     """
 
     chain: Chain
@@ -199,6 +215,7 @@ class CoinConfig:
     zmq: ZmqConfig
     evm: EvmConfig | None
     monero: MoneroConfig | None
+    ton: TonConfig | None
     poll_interval_s: float
     rpc_timeout_s: float
     reorg_limit: int
@@ -275,7 +292,7 @@ class Resolved:
 class Config:
     """Everything the daemon is told from outside.
 
-    `coins` holds only chains that are switched on and have a driver, in a stable order. `warnings`
+    `coins` holds only chains that are switched on, in a stable order. `warnings`
     are sentences to log at start: nothing in them is fatal. `settings` is every setting by its path
     in the file, for `tallyd check` and for comparing two configurations. `catalogue` has every
     known chain, and of their assets those of the configured network.

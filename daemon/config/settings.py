@@ -53,17 +53,20 @@ class Setting:
         return self.parse in (values.path, values.paths)
 
 
-DRIVERS = frozenset({"bitcoin", "evm", "monero"})
-"""Families of chains that this version can follow."""
-ANNOUNCED: Mapping[str, str] = {"ton": "ton"}
-"""Chains of GoiPay's file that the catalogue does not have yet, with their families."""
 LOGIN_FAMILIES = frozenset({"bitcoin", "monero"})
 """Whose nodes take user and password; others' stand in the URL, if there are any."""
 ZMQ_TOPICS = ("rawtx", "hashblock", "sequence")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 FINALITIES = ("none", "safe", "finalized")
 INTERNAL_WAYS = ("auto", "trace", "debug", "balance", "off")
-_URLS: Mapping[str, values.Parser] = {"evm": values.evm_urls, "monero": values.monero_urls}
+TON_NETWORKS = ("mainnet", "testnet")
+TON_WALLETS = ("v4r2", "v5r1")
+TON_INVOICES = ("address", "comment")
+_URLS: Mapping[str, values.Parser] = {
+    "evm": values.evm_urls,
+    "monero": values.monero_urls,
+    "ton": values.ton_urls,
+}
 """Families whose chains may have several nodes."""
 _SLOWEST_POLL_S = 1.0
 _FASTEST_POLL_S = 0.25
@@ -77,11 +80,12 @@ def _chain_settings(chain: Chain) -> list[Setting]:
     return [
         *_coin_settings(chain.id, chain.family, chain.confirmations, poll_interval_s),
         *(_evm_settings(chain) if chain.family == "evm" else ()),
+        *(_ton_settings(chain) if chain.family == "ton" else ()),
     ]
 
 
 def _coin_settings(
-    coin: str, family: str, confirmations: int | None, poll_interval_s: float
+    coin: str, family: str, confirmations: int, poll_interval_s: float
 ) -> list[Setting]:
     at = f"coin.{coin}"
     names = f"{coin.replace('-', '_').upper()}_DAEMON"
@@ -128,6 +132,17 @@ def _evm_settings(chain: Chain) -> list[Setting]:
         Setting(f"{at}.chain_id", values.whole(1, 2**63 - 1), chain_id),
         Setting(f"{at}.finality", values.choice(FINALITIES), "none"),
         Setting(f"{at}.internal", values.choice(INTERNAL_WAYS), "auto"),
+    ]
+
+
+def _ton_settings(chain: Chain) -> list[Setting]:
+    at = f"coin.{chain.id}"
+    return [
+        Setting(f"{at}.daemon.api_key", values.secret, secret=True, live=True),
+        Setting(f"{at}.network", values.choice(TON_NETWORKS), TON_NETWORKS[0]),
+        Setting(f"{at}.streaming", values.choice(("auto", "off")), "auto"),
+        Setting(f"{at}.wallet", values.choice(TON_WALLETS), TON_WALLETS[0]),
+        Setting(f"{at}.invoices", values.choice(TON_INVOICES), TON_INVOICES[0]),
     ]
 
 
@@ -182,10 +197,6 @@ class SettingTable:
         chains = list(chains)
         rows = [*_ROWS, *(row for chain in chains for row in _chain_settings(chain))]
         families = {chain.id: chain.family for chain in chains}
-        for coin, family in ANNOUNCED.items():
-            if coin not in families:
-                families[coin] = family
-                rows += _coin_settings(coin, family, None, _SLOWEST_POLL_S)
         self.families: Mapping[str, str] = MappingProxyType(families)
         self.rows: Mapping[str, Setting] = MappingProxyType({row.path: row for row in rows})
         self.groups = frozenset(

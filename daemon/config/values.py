@@ -120,6 +120,11 @@ def monero_urls(value: str, _base: Path) -> tuple[NodeUrl, ...]:
     return _node_urls(value, ("http", "https"), "http://127.0.0.1:18081")
 
 
+def ton_urls(value: str, _base: Path) -> tuple[NodeUrl, ...]:
+    """Likewise for the HTTP API of toncenter."""
+    return _node_urls(value, ("http", "https"), "https://toncenter.com")
+
+
 def _node_urls(value: str, schemes: tuple[str, ...], example: str) -> tuple[NodeUrl, ...]:
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if len(parts) > MAX_ENDPOINTS:

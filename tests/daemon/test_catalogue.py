@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from actors.core.assets import CatalogueError
-from api.convert import asset_id_of
+from api.convert import asset_id_of, coin_of
 from daemon.catalogue import (
     BUILT_IN,
     MAX_FILE_BYTES,
@@ -18,7 +18,7 @@ from daemon.keys.evm import checksummed, parse_address
 from proto.goipay.crypto.v1 import CoinType
 
 MAIN = {"eth": "1", "bnb": "56"}
-COINS = {"BTC", "LTC", "ETH", "BNB", "XMR"}
+COINS = {"BTC", "LTC", "ETH", "BNB", "XMR", "TON"}
 
 POLYGON = """
 [[chain]]
@@ -72,14 +72,22 @@ def test_built_in():
     catalogue = load_catalogue()
     families = {name: chain.family for name, chain in catalogue.chains.items()}
     bitcoin_like = {"btc": "bitcoin", "ltc": "bitcoin"}
-    assert families == {**bitcoin_like, "eth": "evm", "bnb": "evm", "xmr": "monero"}
+    others = {"eth": "evm", "bnb": "evm", "xmr": "monero", "ton": "ton"}
+    assert families == {**bitcoin_like, **others}
     exponents = {name: asset.exponent for name, asset in catalogue.assets.items()}
-    assert exponents == {"BTC": 8, "LTC": 8, "ETH": 18, "BNB": 18, "XMR": 12}
+    assert exponents == {"BTC": 8, "LTC": 8, "ETH": 18, "BNB": 18, "XMR": 12, "TON": 9}
     for asset in catalogue.assets.values():
         assert asset.contract is None
         assert catalogue.chain_of(asset).coin == asset.id
     block_times = {name: chain.block_time_s for name, chain in catalogue.chains.items()}
-    assert block_times == {"btc": 600.0, "ltc": 150.0, "eth": 12.0, "bnb": 0.45, "xmr": 120.0}
+    assert block_times == {
+        "btc": 600.0,
+        "ltc": 150.0,
+        "eth": 12.0,
+        "bnb": 0.45,
+        "xmr": 120.0,
+        "ton": 3.0,
+    }
     assert catalogue.chains["xmr"].unlock_blocks == 10
     assert catalogue.chains["btc"].unlock_blocks == 0
 
@@ -112,16 +120,71 @@ def test_built_in_tokens():
 def test_built_in_contracts_carry_their_checksum():
     """Parsing accepts small letters only, which protect against no mistyping."""
     entries = tomllib.loads(BUILT_IN.read_text())["asset"]
-    contracts = [entry["contract"] for entry in entries if "contract" in entry]
+    contracts = [
+        entry["contract"]
+        for entry in entries
+        if "contract" in entry and entry["chain"] in ("eth", "bnb")
+    ]
     assert len(contracts) == 13 + 23
     assert contracts == [checksummed(parse_address(contract)) for contract in contracts]
 
 
 def test_every_coin_type_is_an_asset():
-    """Of GoiPay's; but for the chains that the table does not have."""
-    assets = load_catalogue(networks=MAIN).assets
-    assert {coin.name for coin in CoinType if asset_id_of(coin) not in assets} == {"TON"}
-    assert assets.keys() <= {asset_id_of(coin) for coin in CoinType}
+    """Of GoiPay's; USDT on TON is our own."""
+    assets = load_catalogue(networks={**MAIN, "ton": "mainnet"}).assets
+    assert assets.keys() == {asset_id_of(coin) for coin in CoinType} | {"USDT_TON"}
+    assert coin_of("USDT_TON") is None
+
+
+def test_usdt_on_ton_is_tether_s_on_the_main_network_only():
+    usdt = load_catalogue(networks={"ton": "mainnet"}).assets["USDT_TON"]
+    assert (usdt.chain, usdt.symbol, usdt.exponent) == ("ton", "USDT", 6)
+    raw = "b113a994b5024a16719f69139328eb759596c38a25f59028b146fecdc3621dfe"
+    assert usdt.contract == b"\0" + bytes.fromhex(raw)
+    for networks in (None, {"ton": "testnet"}):
+        catalogue = load_catalogue(networks=networks)
+        assert "USDT_TON" not in catalogue.assets
+        assert catalogue.assets["TON"].exponent == 9
+    chain = catalogue.chains["ton"]
+    assert (chain.networks, chain.confirmations) == (("mainnet", "testnet"), 1)
+    assert chain.contract_text(usdt.contract) == f"0:{raw}"
+    assert chain.contract_text(b"\xff" + bytes(32)) == f"-1:{'00' * 32}"
+
+
+JETTON = """
+[[asset]]
+id = "MINE_TON"
+chain = "ton"
+symbol = "MINE"
+name = "Mine"
+exponent = 9
+contract = "CONTRACT"
+network = "NETWORK"
+"""
+
+
+@pytest.mark.parametrize(
+    ("contract", "network", "expected"),
+    [
+        ("0:" + "Ab" * 32, "testnet", None),
+        ("EQCxE6mUtQJKFnGfaROTKOt1lZbDiiX1kCixRv7Nw2Id_sDs", "testnet", None),
+        ("kQCxE6mUtQJKFnGfaROTKOt1lZbDiiX1kCixRv7Nw2Id_ntm", "testnet", None),
+        ("kQCxE6mUtQJKFnGfaROTKOt1lZbDiiX1kCixRv7Nw2Id_ntm", "mainnet", "marked as an address of"),
+        ("EQCxE6mUtQJKFnGfaROTKOt1lZbDiiX1kCixRv7Nw2Id_sDr", "mainnet", "checksum does not match"),
+        ("0xdAC17F958D2ee523a2206206994597C13D831ec7", "mainnet", "48 characters of base64"),
+        ("0:" + "ab" * 31, "mainnet", "48 characters of base64"),
+    ],
+)
+def test_a_jetton_of_one_s_own(file, contract, network, expected):
+    path = file(JETTON.replace("CONTRACT", contract).replace("NETWORK", network))
+    if expected is None:
+        asset = load_catalogue(path, networks={"ton": network}).assets["MINE_TON"]
+        assert len(asset.contract) == 33
+        assert asset.contract[:1] == b"\0"
+    else:
+        [found] = problems(path)
+        assert found.startswith("asset 1 (MINE_TON): contract: ")
+        assert expected in found
 
 
 def test_networks_are_the_usual_one_first():

@@ -258,13 +258,6 @@ def test_zmq_settings(load):
     assert zmq.endpoints == {"rawtx": "tcp://127.0.0.1:28332"}
 
 
-def test_coins_without_a_driver_warn_and_the_others_run(load):
-    config = load(env={"BTC_DAEMON_URL": "http://h:1", "TON_DAEMON_URL": "https://x/key"})
-    assert list(config.coins) == ["btc"]
-    assert any("no driver for ton" in warning for warning in config.warnings)
-    assert not any("/key" in warning for warning in config.warnings)
-
-
 def test_mtls_takes_authorities_from_a_list_a_text_or_the_flag(load, tmp_path):
     for name in ("c.pem", "k.pem", "a.pem", "b.pem"):
         (tmp_path / name).write_text("PEM")

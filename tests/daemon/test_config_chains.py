@@ -10,6 +10,7 @@ from daemon.config import (
     MoneroConfig,
     NodeUrl,
     Secret,
+    TonConfig,
     load_config,
     reloadable_changes,
 )
@@ -237,14 +238,6 @@ def test_networks_are_a_list_of_chain_ids(refused, networks):
     assert any(": networks: " in line for line in lines)
 
 
-def test_a_family_without_a_driver_is_warned_about(load):
-    own = ARBITRUM.replace('"evm"', '"ton"').replace("networks = [42161]", 'networks = ["main"]')
-    own = own[: own.index('[[asset]]\nid = "USDC_ARB"')]
-    config = load(env={"ARB_DAEMON_URL": "http://h:1"}, assets=own)
-    assert config.coins == {}
-    assert any("no driver for arb" in warning for warning in config.warnings)
-
-
 def test_a_changed_asset_file_needs_a_restart(load):
     old = load(env=ETH, assets=ARBITRUM)
     new = load(env={**ETH, "ARB_DAEMON_URL": "ws://h:1"}, assets=ARBITRUM)
@@ -333,3 +326,57 @@ def test_revealing_view_keys_is_warned_about(load):
     config = load("server: {reveal_view_keys: true}\n")
     assert config.server.reveal_view_keys
     assert any("server.reveal_view_keys is on" in warning for warning in config.warnings)
+
+
+TON = {"TON_DAEMON_URL": "https://toncenter.com"}
+
+
+def test_ton_by_default(load):
+    config = load(env=TON)
+    ton = config.coins["ton"]
+    assert (ton.confirmations, ton.poll_interval_s, ton.rpc_timeout_s) == (1, 1.0, 30.0)
+    assert ton.nodes == (NodeUrl("https://toncenter.com", None, None),)
+    assert ton.ton == TonConfig("mainnet", None, streaming=True, wallet="v4r2", comments=False)
+    assert (ton.evm, ton.monero, ton.cookie_file, ton.zmq.enabled) == (None, None, None, False)
+    assert config.catalogue.assets.keys() >= {"TON", "USDT_TON"}
+
+
+def test_every_setting_of_ton(load):
+    config = load(
+        "coin:\n  ton:\n    daemon: {url: ['https://a/x', 'http://b:1'], api_key: sesame}\n"
+        "    network: testnet\n    streaming: off\n    wallet: v5r1\n    invoices: comment\n"
+    )
+    ton = config.coins["ton"]
+    assert [node.url for node in ton.nodes] == ["https://a/x", "http://b:1"]
+    assert ton.ton == TonConfig(
+        "testnet", Secret("sesame"), streaming=False, wallet="v5r1", comments=True
+    )
+    assert "sesame" not in f"{config!r} {config.settings!r}"
+    assert "TON" in config.catalogue.assets
+    assert "USDT_TON" not in config.catalogue.assets
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("daemon: {url: 'ws://h'}", "coin.ton.daemon.url: write a whole http or https URL such as"),
+        ("daemon: {url: 'http://a:b@h'}", "coin.ton.daemon.url: takes no user and password for"),
+        ("daemon: {url: 'http://h', pass: x}", "coin.ton.daemon.pass: unknown setting"),
+        ("network: main", "coin.ton.network: write one of mainnet, testnet"),
+        ("streaming: on", "coin.ton.streaming: write one of auto, off"),
+        ("wallet: v3r2", "coin.ton.wallet: write one of v4r2, v5r1"),
+        ("invoices: memo", "coin.ton.invoices: write one of address, comment"),
+        ("chain_id: 1", "coin.ton.chain_id: unknown setting"),
+    ],
+)
+def test_wrong_settings_of_ton(refused, text, message):
+    [line] = refused(f"coin:\n  ton:\n    {text}\n")
+    assert message in line
+
+
+def test_a_new_api_key_is_live_and_another_network_needs_a_restart(load):
+    old = load(env=TON)
+    plan = reloadable_changes(old, load(env={**TON, "TALLY_TON_DAEMON_API_KEY": "new"}))
+    assert (plan.live, plan.restart) == (("coin.ton.daemon.api_key",), ())
+    plan = reloadable_changes(old, load(env={**TON, "TALLY_TON_NETWORK": "testnet"}))
+    assert (plan.live, plan.restart) == ((), ("coin.ton.network",))

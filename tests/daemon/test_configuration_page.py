@@ -8,7 +8,7 @@ import yaml
 
 from daemon.catalogue import load_table
 from daemon.config import Flags, MoneroConfig, load_config
-from daemon.config.settings import DRIVERS, SettingTable
+from daemon.config.settings import SettingTable
 from daemon.keys.evm import checksummed, parse_address
 
 ROOT = Path(__file__).parents[2]
@@ -60,8 +60,6 @@ def test_coins_on_the_page():
     assert f"Chain ids by default: {', '.join(ids)}." in PAGE
     coins = [f"`{coin}`" for coin in TABLE.families]
     assert f"COIN is {', '.join(coins[:-1])} or {coins[-1]}" in PAGE
-    without = [f"`{coin}`" for coin, family in TABLE.families.items() if family not in DRIVERS]
-    assert f"has no driver for {' and '.join(without)} yet" in PAGE
 
 
 def test_the_pages_example_loads(tmp_path):
