@@ -150,7 +150,8 @@ class NodePool(Generic[NodeT]):
         self._leave_the_lagging(heads)
         await self._leave_the_forked({each: heads[each] for each in heads if each.is_admitted})
         for endpoint in heads:
-            if endpoint.is_admitted and endpoint.cause is not None:
+            # One that was left while it was looked at has its absence before it.
+            if endpoint.is_admitted and endpoint.cause is not None and endpoint.back_at <= now:
                 endpoint.welcome()
                 self._log.info("endpoint is well again", endpoint=endpoint.where)
         self._prefer()

@@ -4,7 +4,7 @@ import pytest
 import trio
 
 from actors.ports import PersistentError, TransientError
-from daemon.drivers.endpoint import Cause
+from daemon.drivers.endpoint import Cause, DistrustError
 from daemon.drivers.endpoints import EndpointHealth, EndpointPool, PoolPolicy, open_endpoints
 from daemon.drivers.jsonrpc_login import Login
 from daemon.drivers.jsonrpc_words import AnswerTooLargeError, RpcError
@@ -301,6 +301,22 @@ async def test_a_standby_that_fails_is_left_without_a_switch(autojump_clock: Clo
         await pool.pool.watch()
     assert pool.states == ["active", "left"]
     assert pool.pool.switches == 0
+
+
+async def test_one_that_is_left_while_it_is_looked_at_stays_left(autojump_clock: Clock) -> None:
+    """Welcomed at once, a node that lies about one thing would never be left for another."""
+    a, _, pool = two(first_absence_s=30, check_every_s=10)
+    assert await pool.asked() == "a"
+
+    async def leave() -> None:
+        await trio.lowlevel.checkpoint()
+        a.before = None
+        pool.pool.distrust(DistrustError("it lies"))
+
+    a.before = leave
+    await pool.pool.check()
+    assert pool.states[0] == "left"
+    assert await pool.asked() == "b"
 
 
 async def test_the_preferred_one_is_returned_to(autojump_clock: Clock) -> None:
