@@ -13,7 +13,7 @@ from actors.core.chain_events import ChainTx
 from actors.core.chain_view import BlockRef, consecutive
 from actors.core.watch_index import WatchIndex
 from actors.ports import ChainSource, PersistentError, TransientError
-from daemon.drivers import monero_blocks
+from daemon.drivers import monero_blocks, monero_mempool
 from daemon.drivers.jsonrpc_words import AnswerTooLargeError
 from daemon.drivers.monero import MoneroSource
 from daemon.drivers.monero_rpc import RawBlock
@@ -479,3 +479,31 @@ async def test_a_pool_of_lies_is_not_believed(node: FakeMonero, lie: str) -> Non
         with pytest.raises(TransientError, match=ours.txid.hex()):
             await source.read_mempool(index_of(US))
     assert node.distrusted
+
+
+async def test_no_more_of_the_pool_is_remembered_than_the_limit(
+    node: FakeMonero, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(monero_mempool, "CONCERNING_LIMIT", 2)
+    node.add(*(tx(f"p{n}", Pays(US, 5)) for n in range(5)))
+    async with source_of(node) as source:
+        await source.read_mempool(index_of(US))
+        assert source.statistics().known_txs == 2
+
+
+async def test_a_view_key_that_comes_while_the_pool_is_fetched(node: FakeMonero) -> None:
+    """What was scanned without it is not taken for known."""
+    later = payee("later", of="another shop")
+    node.add(tx("a", Pays(later, 5)))
+    keys, index = [US.view_key], index_of(US, later)
+    async with source_of(node, keys=keys) as source:
+
+        async def comes(call: str) -> None:
+            await trio.lowlevel.checkpoint()
+            if call == "pool_txs" and len(keys) == 1:
+                keys.append(later.view_key)
+                assert source._mempool.unknown(list(node.pool), index) == list(node.pool)
+
+        node.before = comes
+        assert (await source.read_mempool(index)).txs == ()
+        assert len((await source.read_mempool(index)).txs) == 1
