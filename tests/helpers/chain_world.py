@@ -6,8 +6,10 @@ it finds; beside it runs a plain account of what the invoice ought to say.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 from actors.core.chain_events import OutPoint, Output, Removal
 from actors.core.chain_view import BlockRef
@@ -21,7 +23,7 @@ from actors.core.inputs import (
     TxRemoved,
     TxSeen,
 )
-from actors.core.invoice import State
+from actors.core.invoice import Invoice, State
 from actors.core.watch_index import WatchIndex
 from tests.helpers.invoices import ASSET, CREATED_MS, DESTINATION, EXPIRES_MS, History, txid
 
@@ -34,6 +36,10 @@ class Tx:
     coin: int
     amounts_base: tuple[int, ...]
     asset: str = ASSET
+    one_time_key: bytes | None = None
+    """Of its first output."""
+    unlock_height: int | None = None
+    unlock_ms: int | None = None
 
     @property
     def txid(self) -> bytes:
@@ -46,13 +52,22 @@ class Tx:
     @property
     def outputs(self) -> tuple[Output, ...]:
         return tuple(
-            Output(OutPoint(self.txid, index), DESTINATION, amount_base, self.asset)
+            Output(
+                OutPoint(self.txid, index),
+                DESTINATION,
+                amount_base,
+                self.asset,
+                one_time_key=None if index else self.one_time_key,
+                unlock_height=self.unlock_height,
+                unlock_ms=self.unlock_ms,
+            )
             for index, amount_base in enumerate(self.amounts_base)
         )
 
-    @property
-    def counts_base(self) -> int:
-        return sum(self.amounts_base) if self.asset == ASSET else 0
+    def locked(self, height: int, now_ms: int) -> bool:
+        """Whether its lock holds at this tip and instant."""
+        by_height = self.unlock_height is not None and self.unlock_height > height
+        return by_height or (self.unlock_ms is not None and self.unlock_ms > now_ms)
 
 
 @dataclass
@@ -61,14 +76,29 @@ class World:
     chain: list[tuple[BlockRef, tuple[Tx, ...]]] = field(default_factory=list)
     mempool: list[Tx] = field(default_factory=list)
     evicted: list[Tx] = field(default_factory=list)
+    contested: set[str] = field(default_factory=set)
+    """Names of those for whose coin the node saw a rival while they were in the mempool."""
     made: int = 0
 
     def __post_init__(self) -> None:
         self.mine([])
 
-    def make(self, coin: int | None, amounts_base: tuple[int, ...], asset: str = ASSET) -> Tx:
+    def make(
+        self, coin: int | None, amounts_base: tuple[int, ...], asset: str = ASSET, **output: Any
+    ) -> Tx:
         self.made += 1
-        return Tx(f"tx {self.made}", self.made if coin is None else coin, amounts_base, asset)
+        coin = self.made if coin is None else coin
+        return Tx(f"tx {self.made}", coin, amounts_base, asset, **output)
+
+    def bumped(self, tx: Tx) -> Tx:
+        """The same payment from the same coin, with its lock."""
+        return self.make(
+            tx.coin,
+            tx.amounts_base,
+            tx.asset,
+            unlock_height=tx.unlock_height,
+            unlock_ms=tx.unlock_ms,
+        )
 
     def broadcast(self, tx: Tx) -> None:
         self.mempool = [other for other in self.mempool if other.coin != tx.coin]
@@ -82,6 +112,7 @@ class World:
         self.chain.append((ref, tuple(txs)))
         spent = {tx.coin for tx in txs}
         self.mempool = [tx for tx in self.mempool if tx.coin not in spent]
+        self.contested.intersection_update(tx.name for tx in self.mempool)
 
     def evict(self, tx: Tx) -> None:
         self.mempool.remove(tx)
@@ -102,7 +133,7 @@ class World:
         candidates = list(self.mempool)
         self.mine(
             [
-                self.make(tx.coin, tx.amounts_base, tx.asset) if number in bumps else tx
+                self.bumped(tx) if number in bumps else tx
                 for number, tx in enumerate(candidates)
                 if number in take | bumps
             ]
@@ -117,7 +148,10 @@ class World:
         return {tx.coin for _, txs in self.chain for tx in txs} | {tx.coin for tx in self.mempool}
 
     def live(self) -> list[Tx]:
-        return [tx for _, txs in self.chain for tx in txs] + self.mempool
+        return [tx for _, txs in self.chain for tx in txs] + self.undisputed()
+
+    def undisputed(self) -> list[Tx]:
+        return [tx for tx in self.mempool if tx.name not in self.contested]
 
 
 class Style(Enum):
@@ -155,6 +189,10 @@ class Feed:
         self.believed: dict[int, Tx] = {}
         """Coin → the transaction that spends it, as far as this feed was told."""
         self.first_ms: dict[str, int] = {}
+        self.disputed: dict[int, Tx] = {}
+        """Coin → the transaction that was believed, and has a rival: what replaces it inherits."""
+        self.locked: set[str] = set()
+        """Names of those believed whose lock holds."""
         self.judged = True
         """Whether the account can tell what was in time."""
 
@@ -169,7 +207,9 @@ class Feed:
     def rest(self, world: World) -> None:
         """Tell everything there is to know."""
         self.look(world, mempool=True)
+        expired = self.story.invoice.state is State.EXPIRED
         self.tell(TimeReached(world.now_ms))
+        self._unlock_by_time(world, expired=expired)
 
     def look(self, world: World, *, mempool: bool) -> None:
         if self.style is Style.AMNESIAC:
@@ -216,27 +256,36 @@ class Feed:
                 else:
                     self._lose(losers, Removal.DOUBLE_SPENT, tx, now_ms)
             self.blocks.append(ref)
-            self._tell_tip(ref.height, now_ms)
+            self._tell_tip(ref, now_ms)
 
-    def _tell_tip(self, height: int, now_ms: int) -> None:
-        wake = self.story.invoice.wake_height()
-        if self.style is not Style.SKIPPED_TIPS or (wake is not None and wake <= height):
-            self.tell(TipReached(height, now_ms))
+    def _tell_tip(self, ref: BlockRef, now_ms: int) -> None:
+        reached = TipReached(ref.height, now_ms, ref.time_s * 1000)
+        if self.style is not Style.SKIPPED_TIPS:
+            self.tell(reached)
+            return
+        for due in (Invoice.unlock_height, Invoice.wake_height):
+            height = due(self.story.invoice)
+            if height is not None and height <= ref.height:
+                self.tell(reached)
 
     def _read_mempool(self, world: World) -> None:
         for tx in world.mempool:
-            if tx.outputs:
+            if tx.name in world.contested:
+                if tx.txid in self.index.unconfirmed:
+                    self.tell(TxRemoved(tx.txid, Removal.CONTESTED, None, world.now_ms))
+            elif tx.outputs:
                 self._see(tx, world.now_ms)
             else:
                 losers = self.index.conflicting(tx.txid, tx.spends)
                 self._lose(losers, Removal.REPLACED, tx, world.now_ms)
         present = {tx.txid for tx in world.mempool}
-        for missing in set(self.index.unconfirmed) - present:
+        for missing in {*self.index.unconfirmed, *self.index.contested} - present:
             self.tell(TxRemoved(missing, Removal.EVICTED, None, world.now_ms))
 
     def _see(self, tx: Tx, now_ms: int) -> None:
         losers = self.index.conflicting(tx.txid, tx.spends)
-        self.tell(TxSeen(tx.txid, tx.outputs, now_ms, losers))
+        tip_height = len(self.blocks) - 1
+        self.tell(TxSeen(tx.txid, tx.outputs, now_ms, losers, tip_height=tip_height))
         self.index.claim(tx.txid, tx.spends)
 
     def _lose(self, losers: tuple[bytes, ...], reason: Removal, tx: Tx, now_ms: int) -> None:
@@ -254,6 +303,8 @@ class Feed:
         else:
             self.believed |= {tx.coin: tx for _, txs in world.chain for tx in txs}
         self.believed = {coin: tx for coin, tx in self.believed.items() if tx.outputs}
+        if mempool:
+            self.disputed |= {c: tx for c, tx in before.items() if tx.name in world.contested}
         if not expired and self.story.invoice.state is State.EXPIRED:
             # What appeared in this very look may have come before or after the expiry.
             self.judged = not any(before.get(c) != tx for c, tx in self.believed.items())
@@ -264,24 +315,92 @@ class Feed:
                 self.first_ms[tx.name] = NEVER
                 continue
             times = [self.first_ms[tx.name]] if tx.name in self.first_ms else []
-            if coin in before:
-                times.append(self.first_ms[before[coin].name])
+            for known in (before, self.disputed):
+                times += [self.first_ms[known[coin].name]] if coin in known else []
             if not times:
                 mined_ms = header_ms.get(tx, world.now_ms)
                 seen_first = self.style is Style.MEMPOOL_FIRST
                 times.append(world.now_ms if seen_first else min(world.now_ms, mined_ms))
             self.first_ms[tx.name] = min(times)
+        if mempool:
+            waiting = {tx.name for tx in world.mempool}
+            self.disputed = {c: tx for c, tx in self.disputed.items() if tx.name in waiting}
+        self._lock(world, before)
+        self._unlock_by_height(world, expired=expired)
+
+    def _lock(self, world: World, before: dict[int, Tx]) -> None:
+        """What has just come is locked, unless its lock had ended by then."""
+        places = {tx.name: ref for ref, txs in world.chain for tx in txs}
+        for coin, tx in self.believed.items():
+            if before.get(coin) == tx:
+                continue
+            ref = places.get(tx.name)
+            if ref is None:
+                locked = tx.locked(len(world.chain) - 1, world.now_ms)
+            elif self.style is Style.MEMPOOL_FIRST:
+                locked = tx.locked(ref.height - 1, world.now_ms)
+            else:
+                locked = tx.locked(ref.height, min(world.now_ms, ref.time_s * 1000))
+            (self.locked.add if locked else self.locked.discard)(tx.name)
+
+    def _unlock_by_height(self, world: World, *, expired: bool) -> None:
+        for tx in self._locked_ones():
+            if tx.unlock_height is not None and tx.unlock_height < len(self.blocks):
+                header_ms = world.chain[tx.unlock_height][0].time_s * 1000
+                self._unlock(tx, min(world.now_ms, header_ms), expired=expired)
+
+    def _unlock_by_time(self, world: World, *, expired: bool) -> None:
+        for tx in self._locked_ones():
+            if tx.unlock_ms is not None and tx.unlock_ms <= world.now_ms:
+                self._unlock(tx, tx.unlock_ms, expired=expired)
+
+    def _locked_ones(self) -> list[Tx]:
+        return [tx for tx in self.believed.values() if tx.name in self.locked]
+
+    def _unlock(self, tx: Tx, ended_ms: int, *, expired: bool) -> None:
+        self.locked.discard(tx.name)
+        if not expired and self.story.invoice.state is State.EXPIRED and ended_ms <= EXPIRES_MS:
+            # It ended in the very look in which the invoice expired: before or after that?
+            self.judged = False
+        if expired or ended_ms > EXPIRES_MS:
+            self.first_ms[tx.name] = NEVER
+
+    def counting(self) -> dict[OutPoint, int]:
+        """The outputs that count, and how much: of a one-time key, the one recorded first."""
+        order = {p.outpoint: n for n, p in enumerate(self.story.invoice.payments)}
+        found = [
+            (order[output.outpoint], output)
+            for tx in self.believed.values()
+            for output in tx.outputs
+            if output.asset == ASSET
+        ]
+        keys: set[bytes] = set()
+        counted: dict[OutPoint, int] = {}
+        for _, output in sorted(found, key=lambda pair: pair[0]):
+            if output.one_time_key is None or output.one_time_key not in keys:
+                counted[output.outpoint] = output.amount_base
+            if output.one_time_key is not None:
+                keys.add(output.one_time_key)
+        return counted
+
+    def sum_of(self, txs: Iterable[Tx]) -> int:
+        counted = self.counting()
+        return sum(counted.get(output.outpoint, 0) for tx in txs for output in tx.outputs)
 
     @property
     def received_base(self) -> int:
-        return sum(tx.counts_base for tx in self.believed.values())
+        return self.sum_of(self.believed.values())
 
     def credited(self) -> list[Tx]:
-        return [tx for tx in self.believed.values() if self.first_ms[tx.name] <= EXPIRES_MS]
+        return [
+            tx
+            for tx in self.believed.values()
+            if self.first_ms[tx.name] <= EXPIRES_MS and tx.name not in self.locked
+        ]
 
     def confirmed_base(self, world: World) -> int:
         """Timely money at the required depth of the world's chain."""
         depth = self.story.invoice.terms.confirmations
         deep = world.chain[: max(0, len(world.chain) - depth + 1)]
         chosen = {tx for _, txs in deep for tx in txs} if depth else set(self.believed.values())
-        return sum(tx.counts_base for tx in self.credited() if tx in chosen)
+        return self.sum_of(tx for tx in self.credited() if tx in chosen)
