@@ -200,6 +200,8 @@ class MoneroWallet:
             get_tx_hex=True,
             **more,
         )
+        if relay:
+            self.node.until_mineable(made["tx_hash"])
         return Sent(made["tx_hash"], made["fee"], made["tx_blob"], _key_images(made))
 
     def pay(self, address: str, amount_base: int) -> str:
@@ -215,6 +217,8 @@ class MoneroWallet:
         made = self.rpc(
             "sweep_all", address=address, do_not_relay=not relay, get_tx_hex=True, **more
         )
+        for txid in made["tx_hash_list"] if relay else ():
+            self.node.until_mineable(txid)
         return _many(made)
 
     def sweep_output(self, key_image: str, address: str, *, relay: bool = True) -> Sent:
@@ -227,6 +231,8 @@ class MoneroWallet:
             do_not_relay=not relay,
             get_tx_hex=True,
         )
+        if relay:
+            self.node.until_mineable(made["tx_hash"])
         return Sent(made["tx_hash"], made["fee"], made["tx_blob"], _key_images(made))
 
     def relay(self, sent: Sent) -> None:
@@ -234,6 +240,7 @@ class MoneroWallet:
         answer = self.node.send_raw(sent.blob_hex)
         if answer["status"] != "OK":
             raise RpcError(None, str(answer.get("reason") or answer))
+        self.node.until_mineable(sent.txid)
 
     def received(self) -> list[Received]:
         """Return every output in blocks that the open wallet has found, of all accounts."""

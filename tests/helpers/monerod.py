@@ -19,7 +19,7 @@ from typing import Any, Self
 from tests.helpers.monero_address import MAINNET, Keys, encode
 from tests.helpers.monerod_rpc import MoneroClient
 from tests.helpers.ports import free_port
-from tests.helpers.process import ServerError, ServerProcess
+from tests.helpers.process import ServerError, ServerProcess, wait_until
 from tests.nodes.install import find, how_to_install
 
 COIN_BASE = 10**12  # piconero per XMR
@@ -199,6 +199,19 @@ class MoneroNode:
     def flush_pool(self, *txids: str) -> None:
         """Have the node forget transactions of its pool, all without ``txids``."""
         self.rpc("flush_txpool", txids=list(txids))
+
+    def until_mineable(self, txid: str) -> None:
+        """Wait until a block would hold a transaction of the pool.
+
+        The node passes it on first, a moment after it has taken it in; before that it neither mines
+        it nor shows it on the restricted port.
+        """
+
+        def is_ready() -> bool:
+            waiting = self.rpc("get_miner_data").get("tx_backlog", [])
+            return any(entry["id"] == txid for entry in waiting)
+
+        wait_until(is_ready, f"{txid} can be mined")
 
     # --- blocks ---
 

@@ -76,21 +76,24 @@ def test_a_login_is_asked_for_on_both_ports() -> None:
 
 def test_a_wallet_pays_sweeps_and_sees(xmr_node: MoneroNode, xmr_wallet: MoneroWallet) -> None:
     address, view_key = xmr_wallet.address(), xmr_wallet.view_key()
-    to_one, to_two = xmr_wallet.address(0, 1), xmr_wallet.address(0, 2)
+    to_one, to_two = xmr_wallet.address(0, 21), xmr_wallet.address(0, 22)  # no other test's
     sent = xmr_wallet.transfer({to_one: COIN_BASE, to_two: 2 * COIN_BASE})
     assert xmr_node.pool_txids() == {sent.txid}
     xmr_node.mine(11)
     xmr_wallet.refresh()
     mine = [one for one in xmr_wallet.received() if one.txid == sent.txid and one.index[1]]
-    assert {(one.index[1], one.amount_base) for one in mine} == {(1, COIN_BASE), (2, 2 * COIN_BASE)}
-    (swept,) = xmr_wallet.sweep(to_two, subaddr_indices=[1])
+    assert {(one.index[1], one.amount_base) for one in mine} == {
+        (21, COIN_BASE),
+        (22, 2 * COIN_BASE),
+    }
+    (swept,) = xmr_wallet.sweep(to_two, subaddr_indices=[21])
     assert len(swept.key_images) == 1
     xmr_node.mine()
     # Everything of the one who pays, by the view key alone, from a process of its own.
     with MoneroWallet(xmr_node) as viewer:
         viewer.restore_view_only(address, view_key)
-        viewer.address(0, 5)
+        viewer.address(0, 22)
         viewer.refresh()
         seen = {(one.txid, one.index, one.amount_base) for one in viewer.received()}
-    assert (swept.txid, (0, 2), COIN_BASE - swept.fee_base) in seen
+    assert (swept.txid, (0, 22), COIN_BASE - swept.fee_base) in seen
     assert {(one.txid, one.index, one.amount_base) for one in mine} <= seen
