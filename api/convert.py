@@ -15,6 +15,7 @@ from uuid import UUID
 from actors.core.assets import Catalogue
 from actors.core.invoice import Invoice, State
 from actors.core.money import to_double
+from api.payment_link import where_to_pay
 from proto.goipay.crypto.v1 import CoinType
 from proto.goipay.invoice.v1 import Invoice as WireInvoice
 from proto.goipay.invoice.v1 import InvoiceStatusType
@@ -113,7 +114,7 @@ def wire_invoice(invoice: Invoice, catalogue: Catalogue) -> WireInvoice | None:
     settled_at_ms = invoice.settled_at_ms
     return WireInvoice(
         id=str(terms.invoice_id),
-        crypto_address=terms.address,
+        crypto_address=where_to_pay(terms),
         coin=coin,
         required_amount=to_double(terms.required_base, asset.exponent),
         actual_amount=to_double(invoice.received_base, asset.exponent),

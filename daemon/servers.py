@@ -42,7 +42,6 @@ class Servers:
         users = UserService(
             house.invoicing,
             reveal=house.keyring.monero.reveal if config.server.reveal_view_keys else None,
-            log=get_logger("api.grpc"),
         )
         limits = config.server.limits
         self.grpc = Server(

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from actors.core.assets import Asset
 from actors.ports import Log
-from daemon.config import CoinConfig, EvmConfig, NodeUrl
+from daemon.config import CoinConfig, EvmConfig, NodeUrl, TonConfig
 from daemon.drivers.bitcoin import BitcoinSource, ZmqChoice
 from daemon.drivers.endpoints import EndpointPool, open_endpoints
 from daemon.drivers.evm import EvmSource
@@ -17,8 +17,10 @@ from daemon.drivers.jsonrpc import JsonRpcClient, Login
 from daemon.drivers.monero import MoneroSource
 from daemon.drivers.monero_rpc import MoneroRpc, open_monero
 from daemon.drivers.monero_search import ViewKeys
+from daemon.drivers.ton import TonSource
+from daemon.drivers.ton_rpc import TonRpc, open_ton
 
-Source = BitcoinSource | EvmSource | MoneroSource
+Source = BitcoinSource | EvmSource | MoneroSource | TonSource
 
 _WAYS = MappingProxyType(
     {
@@ -53,8 +55,8 @@ def open_source(
     """The driver for a chain, aimed at the configured nodes; connects to nothing yet.
 
     Of `assets` those of the chain count. `open_destinations` gives the addresses of its open
-    invoices, for nodes that can not tell what contracts pay. `view_keys` gives what Monero is
-    scanned with; without, only the node can be looked at.
+    invoices, for nodes that can not tell what contracts pay, or that tell news of named addresses
+    only. `view_keys` gives what Monero is scanned with; without, only the node can be looked at.
     """
     chain = coin.chain
     if coin.evm is not None:
@@ -78,7 +80,16 @@ def open_source(
             zmq=coin.monero.zmq_pub,
             poll_interval_s=coin.poll_interval_s,
         )
-    # The configuration lets only chains through that have a driver.
+    if coin.ton is not None:
+        return TonSource(
+            open_ton_servers(coin, coin.ton, log=log),
+            chain=chain,
+            assets=[asset for asset in assets if asset.chain == chain.id],
+            log=log,
+            poll_interval_s=coin.poll_interval_s,
+            open_destinations=open_destinations if coin.ton.streaming else None,
+        )
+    # The catalogue knows no other family.
     assert chain.family == "bitcoin", f"no driver for the family {chain.family!r}"
     client = JsonRpcClient(
         coin.node.url,
@@ -94,6 +105,15 @@ def open_source(
         zmq=ZmqChoice(enabled=coin.zmq.enabled, endpoints=coin.zmq.endpoints or None),
         poll_interval_s=coin.poll_interval_s,
     )
+
+
+def open_servers(coin: CoinConfig, *, log: Log) -> EndpointPool | MoneroRpc | TonRpc:
+    """The configured servers of a chain that may have several; connects to nothing yet."""
+    if coin.evm is not None:
+        return open_pool(coin, coin.evm, log=log)
+    if coin.ton is not None:
+        return open_ton_servers(coin, coin.ton, log=log)
+    return open_monero_nodes(coin, log=log)
 
 
 def open_pool(coin: CoinConfig, evm: EvmConfig, *, log: Log) -> EndpointPool:
@@ -117,9 +137,20 @@ def open_monero_nodes(coin: CoinConfig, *, log: Log) -> MoneroRpc:
     )
 
 
+def open_ton_servers(coin: CoinConfig, ton: TonConfig, *, log: Log) -> TonRpc:
+    """The configured servers of TON; connects to nothing yet."""
+    return open_ton(
+        [node.reveal() for node in coin.nodes],
+        setting=f"coin.{coin.coin}",
+        log=log,
+        network=ton.network,
+        timeout_s=coin.rpc_timeout_s,
+    )
+
+
 def apply_live(source: Source, coin: CoinConfig) -> None:
     """Give the driver what may change while it runs (SIGHUP)."""
     if isinstance(source, BitcoinSource):
         source.use_login(login_of(coin))
-    elif isinstance(source, MoneroSource):
+    elif isinstance(source, MoneroSource | TonSource):
         source.use_logins([login_of_node(node) for node in coin.nodes])

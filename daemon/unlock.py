@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from actors.ports import Account, Directory, Log
 from daemon.config import Config
-from daemon.keys import KeyPlace, Keyring, Vault
+from daemon.keys import KeyPlace, Keyring, TonForm, Vault, Wallet
 
 FAMILY = "monero"
 """Whose keys have a secret part."""
@@ -41,7 +41,7 @@ async def open_keyring(config: Config, store: Directory, *, log: Log) -> Keyring
     refused then.
     """
     vault = Vault(key_place(config), warn=log.warning)
-    keyring = Keyring(vault)
+    keyring = Keyring(vault, ton=_ton_forms(config))
     problem = vault.check(await stored_accounts(config, store, used=False))
     if not needs_vault(config):
         if problem is not None:
@@ -59,6 +59,15 @@ async def open_keyring(config: Config, store: Directory, *, log: Log) -> Keyring
             )
     keyring.monero.watch(account for account in used if account.secret is not None)
     return keyring
+
+
+def _ton_forms(config: Config) -> dict[str, TonForm]:
+    """By chain, what its new invoices get."""
+    return {
+        coin.coin: TonForm(wallet=Wallet(coin.ton.wallet), comments=coin.ton.comments)
+        for coin in config.coins.values()
+        if coin.ton is not None
+    }
 
 
 def _enabled(config: Config, account: Account) -> bool:

@@ -13,14 +13,13 @@ from actors.core.invoice import Invoice
 from actors.core.money import AmountError, from_double
 from actors.core.outcomes import (
     AmountRefused,
-    KeyRefused,
     NoSuchInvoice,
     NoSuchUser,
     Refusal,
 )
 from actors.event_hub import EventHub
 from actors.invoicing import Invoicing, NewInvoice
-from actors.ports import Account, Committed, Log, PersistentError, TransientError
+from actors.ports import Account, Committed, PersistentError, TransientError
 from api.convert import STATUS_OF, asset_id_of, parse_uuid, wire_invoice
 from api.errors import (
     INVOICE_FAILED,
@@ -33,6 +32,7 @@ from api.errors import (
 from api.grpc.call import Call, current_call, pushed
 from api.grpc.codec import Encoded
 from api.grpc.status import CallError
+from api.payment_link import where_to_pay
 from proto.goipay.crypto.v1 import XmrKeys
 from proto.goipay.invoice.v1 import (
     CreateInvoiceRequest,
@@ -55,8 +55,6 @@ from proto.goipay.user.v1 import (
 
 MAX_PAYMENT_IDS = 10_000
 """One GetInvoices; its answer stays below the message limit of clients."""
-TON_KEY_BYTES = 32
-
 MONERO = "xmr"
 RevealMoneroKeys = Callable[[Account], tuple[str, str]]
 """The private view key and the public spend key of an account, in hexadecimal digits."""
@@ -65,11 +63,10 @@ RevealMoneroKeys = Callable[[Account], tuple[str, str]]
 class UserService(UserServiceBase):
     """Users and their keys."""
 
-    def __init__(self, invoicing: Invoicing, *, reveal: RevealMoneroKeys | None, log: Log) -> None:
+    def __init__(self, invoicing: Invoicing, *, reveal: RevealMoneroKeys | None) -> None:
         """With `reveal`, GetCryptoKeys hands out view keys; the operator has said so."""
         self._invoicing = invoicing
         self._reveal = reveal
-        self._log = log
 
     async def register_user(self, message: RegisterUserRequest) -> RegisterUserResponse:
         wanted = None if message.user_id is None else _user_id(message.user_id)
@@ -83,12 +80,12 @@ class UserService(UserServiceBase):
         self, message: UpdateCryptoKeysRequest
     ) -> UpdateCryptoKeysResponse:
         user_id = await self._known_user(message.user_id)
-        self._check_ton_key(message, user_id)
         given = (
             ("btc", message.btc_req),
             ("ltc", message.ltc_req),
             ("eth", message.eth_req),
             ("bnb", message.bnb_req),
+            ("ton", message.ton_req),
         )
         keys = [(chain, request.master_pub_key) for chain, request in given if request is not None]
         if (monero := message.xmr_req) is not None:
@@ -119,20 +116,6 @@ class UserService(UserServiceBase):
             raise _refused(NoSuchUser(user_id))
         return user_id
 
-    def _check_ton_key(self, message: UpdateCryptoKeysRequest, user_id: UUID) -> None:
-        """TON's key is checked and not kept, before the others: a refusal leaves nothing stored."""
-        if (ton := message.ton_req) is None:
-            return
-        if not _is_hex(ton.master_pub_key, TON_KEY_BYTES):
-            raise _refused(
-                KeyRefused("ton", "masterPubKey", "it must be 32 bytes in hexadecimal digits")
-            )
-        self._log.warning(
-            "a key was checked but not stored: this version does not follow its chain",
-            chain="ton",
-            user=str(user_id),
-        )
-
 
 class InvoiceService(InvoiceServiceBase):
     """Invoices, and the one stream of their statuses."""
@@ -160,7 +143,7 @@ class InvoiceService(InvoiceServiceBase):
         if not isinstance(outcome, Invoice):
             raise _refused(outcome)
         return CreateInvoiceResponse(
-            payment_id=str(outcome.terms.invoice_id), address=outcome.terms.address
+            payment_id=str(outcome.terms.invoice_id), address=where_to_pay(outcome.terms)
         )
 
     def invoice_status_stream(
@@ -281,10 +264,6 @@ def _user_id(text: str) -> UUID:
     if user_id is None:
         raise _error(invalid_user_id())
     return user_id
-
-
-def _is_hex(text: str, size_bytes: int) -> bool:
-    return len(text) == 2 * size_bytes and all(digit in "0123456789abcdefABCDEF" for digit in text)
 
 
 def _refused(refusal: Refusal) -> CallError:

@@ -38,8 +38,11 @@ class Chains:
         )
 
     async def _assets(self, _incoming: Incoming) -> Reply:
-        assets = self._edge.invoicing.catalogue.assets.values()
-        items = [asset_json(one, self._edge.invoicing.why_disabled(one)) for one in assets]
+        invoicing = self._edge.invoicing
+        items = [
+            asset_json(one, invoicing.catalogue, invoicing.why_disabled(one))
+            for one in invoicing.catalogue.assets.values()
+        ]
         return Reply(document={"items": items})
 
     async def _chains(self, _incoming: Incoming) -> Reply:

@@ -16,6 +16,7 @@ from actors.core.money import format_decimal
 from actors.core.payment import Payment, Refusal
 from actors.ports import LogEntry
 from api.convert import STATUS_WORD, format_instant
+from api.payment_link import payment_link
 
 Json = dict[str, Any]
 
@@ -38,6 +39,8 @@ def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | N
         "chain": terms.chain,
         "network": terms.network,
         "address": terms.address,
+        "memo": terms.memo,
+        "payment_uri": payment_link(invoice, catalogue),
         "status": STATUS_WORD[invoice.state],
         "flags": {
             "underpaid": invoice.underpaid,
@@ -92,14 +95,15 @@ def entry_json(entry: LogEntry) -> Json:
     }
 
 
-def asset_json(asset: Asset, why_disabled: str | None) -> Json:
+def asset_json(asset: Asset, catalogue: Catalogue, why_disabled: str | None) -> Json:
+    chain = catalogue.chain_of(asset)
     return {
         "id": asset.id,
         "chain": asset.chain,
         "symbol": asset.symbol,
         "name": asset.name,
         "exponent": asset.exponent,
-        "contract": None if asset.contract is None else f"0x{asset.contract.hex()}",
+        "contract": None if asset.contract is None else chain.contract_text(asset.contract),
         "enabled": why_disabled is None,
         "reason": why_disabled,
     }

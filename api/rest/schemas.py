@@ -122,7 +122,21 @@ _INVOICE = _object(
         "asset": _text("What is asked for."),
         "chain": _text("The chain it is paid on."),
         "network": _text("The chain's network, as its node calls it."),
-        "address": _text("Where to pay; it belongs to this invoice alone, for ever."),
+        "address": _text(
+            "Where to pay; it belongs to this invoice alone, for ever, unless there is a `memo`."
+        ),
+        "memo": _maybe(
+            _text(
+                "What the payer must say with the payment (TON's comment), exactly: money without"
+                " it belongs to no invoice. Null where the address is enough."
+            )
+        ),
+        "payment_uri": _maybe(
+            _text(
+                "A link, or QR code, that fills in address, missing amount and memo in the payer's"
+                " wallet, while there is something to pay; only on TON."
+            )
+        ),
         "status": _text(
             "`PENDING`: waiting; `PENDING_MEMPOOL`: paid, waiting for confirmations; `CONFIRMED`"
             " and `EXPIRED` are final.",

@@ -20,6 +20,7 @@ KEY_FAMILIES: Mapping[str, str] = MappingProxyType(
         "evm": "Extended public key for {name}.",
         "monero": "Private view key and public spend key for {name}: 64 hexadecimal digits each,"
         " with a colon between them. The view key is stored encrypted and never returned.",
+        "ton": "Public key of the wallet for {name} (ed25519): 64 hexadecimal digits, or base64.",
     }
 )
 """Families of chains that keys can be given for, with the form of the keys."""
@@ -80,9 +81,9 @@ class Users:
                 summary="Set the user's keys",
                 about=(
                     "For each chain one extended public key, in any version (xpub, ypub, zpub,"
-                    " tpub, …), or Monero's two keys; keys that can spend are refused. All given"
-                    " keys are stored, or none; chains that are not named keep theirs. The same key"
-                    " again changes nothing."
+                    " tpub, …), Monero's two keys, or TON's public key; keys that can spend are"
+                    " refused. All given keys are stored, or none; chains that are not named keep"
+                    " theirs. The same key again changes nothing."
                     " A new key starts at its own first address, and old invoices keep theirs."
                 ),
                 handle=self._set_keys,

@@ -13,7 +13,7 @@ import trio
 from actors.ports import Account, ChainCursor, NodeStatus, PersistentError, TransientError
 from daemon.config import CoinConfig, Config, add_flags, flags_from, load_config
 from daemon.keys import Vault
-from daemon.sources import open_monero_nodes, open_pool, open_source
+from daemon.sources import open_servers, open_source
 from daemon.store import read_store
 from daemon.unlock import key_place, needs_vault, stored_accounts
 
@@ -162,7 +162,7 @@ async def _node(
     )
     for verdict, text in _judge(coin, status, cursor):
         yield Finding(verdict, subject, text)
-    for verdict, text in _judge_evm(coin, final_height):
+    for verdict, text in (*_judge_evm(coin, final_height), *_judge_ton(coin)):
         yield Finding(verdict, subject, text)
     for verdict, text in _judge_tokens(config, coin, source.disabled_assets()):
         yield Finding(verdict, f"{coin.coin} tokens", text)
@@ -170,8 +170,7 @@ async def _node(
 
 async def _endpoints(coin: CoinConfig) -> list[Finding]:
     """Each of several endpoints, compared with the others."""
-    evm, log = coin.evm, _Unsaid()
-    pool = open_monero_nodes(coin, log=log) if evm is None else open_pool(coin, evm, log=log)
+    pool = open_servers(coin, log=_Unsaid())
     try:
         with trio.move_on_after(PATIENCE_S):
             await pool.check()
@@ -182,13 +181,20 @@ async def _endpoints(coin: CoinConfig) -> list[Finding]:
     found = []
     for node, health in zip(coin.nodes, healths, strict=True):
         text = f"block {health.head}"
-        if evm is not None:
+        if coin.evm is not None:
             text += ", can push" if health.can_subscribe else ", cannot push"
         if health.reason or health.head is None:
             text = health.reason or f"did not answer within {PATIENCE_S:g} s"
         verdict = Verdict.OK if health.head is not None and not health.reason else Verdict.WARNING
         found.append(Finding(verdict, f"{coin.coin} endpoint", f"{node}: {text}"))
     return found
+
+
+def _judge_ton(coin: CoinConfig) -> Iterator[tuple[Verdict, str]]:
+    if coin.ton is not None:
+        each = f"a {coin.ton.wallet} wallet each"
+        shared = f"the key's own {coin.ton.wallet} wallet, and a comment each"
+        yield Verdict.OK, f"new invoices get {shared if coin.ton.comments else each}"
 
 
 def _judge_evm(coin: CoinConfig, final_height: int | None) -> Iterator[tuple[Verdict, str]]:
@@ -217,7 +223,7 @@ def _judge_tokens(
 def _judge(
     coin: CoinConfig, status: NodeStatus, cursor: ChainCursor | None
 ) -> Iterator[tuple[Verdict, str]]:
-    index = "" if coin.evm else "; no transaction index is needed"
+    index = "" if coin.evm or coin.ton else "; no transaction index is needed"
     yield Verdict.OK, f"news by {status.push}{index}"
     if status.syncing:
         progress = f"block {status.tip.height} of {status.headers_height}"

@@ -71,6 +71,8 @@ def lines(
     yield f"State      {invoice.state.value}{_flags(invoice)}"
     yield f"Asset      {terms.asset} on {terms.chain} {terms.network}"
     yield f"Address    {terms.address}  ({major}/{minor} below account {terms.account_id})"
+    if terms.memo is not None:
+        yield f"Comment    {terms.memo}"
     yield f"Required   {_amount(terms.required_base, asset)}"
     yield f"Received   {_amount(invoice.received_base, asset)}"
     yield f"Created    {utc(terms.created_at_ms)}"

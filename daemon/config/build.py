@@ -262,12 +262,7 @@ class _Builder:
             return ()
         if family not in LOGIN_FAMILIES:
             nodes: tuple[NodeUrl, ...] = self.value(f"{at}.url", tuple)
-            if family == "ton" and any(node.user or node.password for node in nodes):
-                self._refuse(
-                    f"{at}.url",
-                    f"takes no user and password for this coin; {at}.api_key is for the API key",
-                )
-            return nodes
+            return self._keyed(at, nodes) if family == "ton" else nodes
         user = self.optional(f"{at}.user", str)
         password = self.optional(f"{at}.pass", Secret)
         if isinstance(value, NodeUrl):
@@ -278,6 +273,16 @@ class _Builder:
             node if node.user or node.password else NodeUrl(node.url, user, password)
             for node in nodes
         )
+
+    def _keyed(self, at: str, nodes: tuple[NodeUrl, ...]) -> tuple[NodeUrl, ...]:
+        """TON's nodes, the preferred one with the API key: no other gets to see it."""
+        key = self.optional(f"{at}.api_key", Secret)
+        first, *others = nodes
+        if key is None:
+            return nodes
+        if first.user is not None or first.password is not None:
+            self._refuse(f"{at}.api_key", f"and a key in {at}.url are both set: keep only one")
+        return (NodeUrl(first.url, None, key), *others)
 
     def _coin(self, chain: Chain, nodes: tuple[NodeUrl, ...]) -> CoinConfig:
         at = f"coin.{chain.id}"
@@ -330,7 +335,6 @@ class _Builder:
     def _ton(self, at: str) -> TonConfig:
         return TonConfig(
             network=self.value(f"{at}.network", str),
-            api_key=self.optional(f"{at}.daemon.api_key", Secret),
             streaming=self.value(f"{at}.streaming", str) == "auto",
             wallet=self.value(f"{at}.wallet", str),
             comments=self.value(f"{at}.invoices", str) == "comment",

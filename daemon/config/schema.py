@@ -187,12 +187,11 @@ class TonConfig:
     """What only TON has.
 
     `network` (mainnet or testnet) is what the endpoints must serve and addresses are made for.
-    `api_key` goes to every endpoint. `streaming`: use the websocket where one is offered. New
-    invoices get a `wallet` (v4r2 or v5r1) each, or with `comments` one wallet and a comment each.
+    `streaming`: use the websocket where one is offered. New invoices get a `wallet` (v4r2 or v5r1)
+    each, or with `comments` one wallet and a comment each. API keys are the nodes' passwords.
     """
 
     network: str
-    api_key: Secret | None
     streaming: bool
     wallet: str
     comments: bool

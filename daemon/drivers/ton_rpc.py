@@ -253,6 +253,10 @@ class TonRpc:
         """Compare the servers until the active one changes; raises TransientError then."""
         await self._pool.watch()
 
+    async def check(self) -> None:
+        """Compare all servers once."""
+        await self._pool.check()
+
     def use_logins(self, logins: Sequence[Login]) -> None:
         """One for each server, in order of preference; ignored if they are not as many."""
         clients = self._pool.clients

@@ -12,7 +12,7 @@ import pytest
 from actors.ports import PersistentError, TransientError
 from tests.helpers.faulty_store import FaultyStore
 from tests.helpers.goipay_calls import XMR_SPEND, XMR_VIEW, Calls, Refused, goipay
-from tests.helpers.house import BTC_KEY, EVM_KEY, LTC_KEY, House, open_house
+from tests.helpers.house import BTC_KEY, EVM_KEY, LTC_KEY, TON_KEY, House, open_house
 
 INVALID_UUID = "Invalid userId (invalid UUID)."
 NO_USER = "Invalid userId (user does not exist)."
@@ -100,6 +100,9 @@ KEYS = [
     ({"xmrReq": {"privViewKey": "ff" * 32, "pubSpendKey": XMR_SPEND}},
      "Invalid XMR private view key."),
     ({"tonReq": {"masterPubKey": "0" * 63 + "g"}}, "Invalid TON public key."),
+    ({"tonReq": {"masterPubKey": TON_KEY * 2}}, "Invalid TON public key."),
+    ({"btcReq": {"masterPubKey": BTC_KEY}, "tonReq": {}}, "Invalid TON public key."),
+    ({"bnbReq": BAD, "tonReq": BAD}, "Invalid BNB master public key."),
 ]  # fmt: skip
 
 
@@ -111,7 +114,7 @@ async def test_keys_are_checked_in_order_and_none_is_stored(
     answer = await call("UpdateCryptoKeys", userId=str(user_id), **keys)
     assert of(answer) == (3, text)
     assert answer.reason == "KEY_REFUSED"
-    for chain in ("xmr", "btc", "ltc", "eth", "bnb"):
+    for chain in ("xmr", "btc", "ltc", "eth", "bnb", "ton"):
         assert await house.store.account(user_id, chain) is None
 
 
@@ -136,15 +139,15 @@ async def test_good_keys_of_every_coin_are_taken_as_often_as_they_come(call: Cal
         "ltcReq": {"masterPubKey": LTC_KEY},
         "ethReq": {"masterPubKey": EVM_KEY},
         "bnbReq": {"masterPubKey": EVM_KEY},
-        "tonReq": {"masterPubKey": "Ab" * 32},
+        "tonReq": {"masterPubKey": TON_KEY.upper()},
     }
     for _ in range(2):
         answer = await call("UpdateCryptoKeys", userId=str(user_id), **keys)
         assert not isinstance(answer, Refused), answer
-    for chain in ("xmr", "btc", "ltc", "eth", "bnb"):
+    for chain in ("xmr", "btc", "ltc", "eth", "bnb", "ton"):
         assert await house.store.account(user_id, chain) is not None
-    assert await house.store.account(user_id, "ton") is None
-    assert [line.level for line in house.log.lines if line.fields.get("chain") == "ton"]
+    account = await house.store.account(user_id, "ton")
+    assert (account.key, account.secret) == (TON_KEY, None)
 
 
 async def test_view_keys_are_stored_sealed_and_returned_only_where_that_is_allowed(house: House):
@@ -215,7 +218,7 @@ async def test_an_impossible_amount_comes_before_the_user(
 
 @pytest.mark.parametrize(
     ("coin", "reason"),
-    [(99, "UNKNOWN_ASSET"), (0, "ASSET_DISABLED"), (4, "UNKNOWN_ASSET"), (5, "UNKNOWN_ASSET"),
+    [(99, "UNKNOWN_ASSET"), (0, "ASSET_DISABLED"), (4, "ASSET_DISABLED"), (5, "UNKNOWN_ASSET"),
      (3, "ASSET_DISABLED"), (2, "NO_KEY"), (2**31 - 1, "UNKNOWN_ASSET"), (-1, "UNKNOWN_ASSET")],
 )  # fmt: skip
 async def test_a_coin_that_cannot_be_used_is_refused_with_the_reason_beside(

@@ -144,7 +144,11 @@ SECRET = "hunter2hunter2"
         ("", {"BTC_DAEMON_URL": f"user:{SECRET}@h:1"}, "write a whole http or https URL"),
         ("", {"BTC_DAEMON_URL": f"http://u:{SECRET}@h:99999"}, "no URL with a valid port"),
         ("", {"BTC_DAEMON_URL": f"http://u:#{SECRET}@h"}, "no URL with a valid port|#fragment"),
-        ("", {"TON_DAEMON_URL": f"http://u:{SECRET}@h"}, "takes no user and password"),
+        (
+            "",
+            {"TON_DAEMON_URL": f"http://:{SECRET}@h", "TALLY_TON_DAEMON_API_KEY": SECRET},
+            "and a key in coin.ton.daemon.url are both set: keep only one",
+        ),
         ("", {"TALLY_DATABASE_URL": f"mysql://u:{SECRET}@h/n"}, "only sqlite"),
         ("", {"TALLY_DATABASE_URL": f"postgresql://u:{SECRET}@h"}, "it names no database"),
         ("", {"TALLY_DATABASE_URL": f"postgresql://u:{SECRET}@h:x/n"}, "no URL with a valid port"),

@@ -19,12 +19,13 @@ from actors.event_hub import EventHub
 from actors.invoicing import Invoicing, NewInvoice
 from actors.ports import CommitListener, Store, WallClock
 from api.rest.edge import Edge, HttpLimits
-from daemon.keys import KeyPlace, Keyring, Vault
+from daemon.keys import KeyPlace, Keyring, TonForm, Vault
 from daemon.store import MemoryStore
 from tests.helpers.fake_chain import FakeChain
 from tests.helpers.recording_log import RecordingLog
 from tests.helpers.virtual_clock import VirtualClock
 
+USDT_TON = bytes.fromhex("00b113a994b5024a16719f69139328eb759596c38a25f59028b146fecdc3621dfe")
 CATALOGUE = Catalogue(
     chains=(
         Chain("btc", "Bitcoin", "bitcoin", "BTC", 600, 2),
@@ -32,6 +33,7 @@ CATALOGUE = Catalogue(
         Chain("eth", "Ethereum", "evm", "ETH", 12, 12),
         Chain("bnb", "BNB Smart Chain", "evm", "BNB", 0.45, 15),
         Chain("xmr", "Monero", "monero", "XMR", 120, 10, (), 10),
+        Chain("ton", "TON", "ton", "TON", 3, 1, ("mainnet", "testnet")),
     ),
     assets=(
         Asset("BTC", "btc", "BTC", "Bitcoin", 8),
@@ -39,6 +41,8 @@ CATALOGUE = Catalogue(
         Asset("ETH", "eth", "ETH", "Ether", 18),
         Asset("BNB", "bnb", "BNB", "BNB", 18),
         Asset("XMR", "xmr", "XMR", "Monero", 12),
+        Asset("TON", "ton", "TON", "Toncoin", 9),
+        Asset("USDT_TON", "ton", "USDT", "Tether USD", 6, USDT_TON),
         Asset("HOUSE_TOKEN", "eth", "HOUSE", "A token of our own", 6, bytes(20)),
     ),
 )
@@ -54,6 +58,7 @@ EVM_KEY = (
     "xpub6CUf84eg4Ba1jJ3ePzLSSoeQ1ENzP33zCN4982Xoi1TZ1kfYreZe5ECqLm4RVWQHpuB5gixi3gK1PykXzcwWxW7w6d"
     "7GWxpsNY7wxNVBHip"
 )
+TON_KEY = "3d1abea3e07fa3e6f52e9cfd47b860fa38ce133e2d7d927fc3dd55e8228074f4"
 
 VAULT_KEY = KeyPlace(key=bytes(range(32)), file=Path("unused"), default=False, source="a test")
 
@@ -148,6 +153,7 @@ async def open_house(
     chains: tuple[str, ...] = ("btc", "ltc"),
     make_store: Callable[[CommitListener], Store] = MemoryStore,
     policy: WatchPolicy | None = None,
+    ton: TonForm | None = None,
 ) -> AsyncIterator[House]:
     """Run the house for the length of a block, every chain current at its beginning."""
     log = RecordingLog()
@@ -155,7 +161,13 @@ async def open_house(
     hub = EventHub(log=log)
     store = make_store(hub.publish)
     fakes = {
-        chain: FakeChain(chain, clock=clock, asset=CATALOGUE.chains[chain].coin) for chain in chains
+        chain: FakeChain(
+            chain,
+            clock=clock,
+            asset=CATALOGUE.chains[chain].coin,
+            network="mainnet" if chain == "ton" else "regtest",
+        )
+        for chain in chains
     }
     supervisors = {
         chain: ChainSupervisor(
@@ -168,7 +180,7 @@ async def open_house(
         )
         for chain, fake in fakes.items()
     }
-    keyring = Keyring(Vault(VAULT_KEY, warn=log.warning))
+    keyring = Keyring(Vault(VAULT_KEY, warn=log.warning), ton={"ton": ton or TonForm()})
     invoicing = Invoicing(
         store=store, deriver=keyring, catalogue=CATALOGUE, chains=supervisors, clock=clock
     )

@@ -76,6 +76,7 @@ async def test_assets_say_whether_they_can_be_used(client):
     assert (assets["ETH"]["enabled"], assets["ETH"]["contract"]) == (False, None)
     assert assets["ETH"]["reason"] == "coin.eth.daemon.url is not set"
     assert assets["HOUSE_TOKEN"]["contract"] == "0x" + "00" * 20
+    assert assets["USDT_TON"]["contract"].startswith("0:b113a994")
 
 
 async def test_an_asset_that_the_driver_refuses_is_not_enabled_and_cannot_be_asked_for(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from uuid import UUID, uuid4
 
 import pytest
 
 from actors.ports import PersistentError, TransientError
 from tests.helpers.goipay_calls import XMR_SPEND, XMR_VIEW
-from tests.helpers.house import BTC_KEY, EVM_KEY, LTC_KEY
+from tests.helpers.house import BTC_KEY, EVM_KEY, LTC_KEY, TON_KEY
 from tests.helpers.problems import places, problem_of
 
 XPRV = (
@@ -50,6 +51,20 @@ async def test_monero_keys_are_one_text_and_never_seen_again(client, house):
     assert account.key.startswith(XMR_SPEND)
     metrics = await (await client.get("/metrics")).get_data()
     assert XMR_VIEW[:16] not in f"{metrics} {account} {house.log.lines}"
+
+
+async def test_ton_keys_are_taken_in_every_form_and_secret_ones_refused(client, house):
+    user_id = await house.invoicing.register_user()
+    base64_text = b64encode(bytes.fromhex(TON_KEY)).decode()
+    for text in (TON_KEY, base64_text):
+        response = await client.put(f"/v1/users/{user_id}/keys", json={"ton": text})
+        assert response.status_code == 204
+    assert (await house.store.account(user_id, "ton")).key == TON_KEY
+    response = await client.put(f"/v1/users/{user_id}/keys", json={"ton": 2 * TON_KEY})
+    document = await problem_of(response, 422, "KEY_REFUSED")
+    assert places(document) == ["#/ton"]
+    assert "secret key" in document["detail"]
+    assert TON_KEY[:16] not in f"{document} {house.log.lines}"
 
 
 async def test_refused_monero_keys_are_not_repeated(client, house):
