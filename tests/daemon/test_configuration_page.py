@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from daemon.catalogue import load_table
-from daemon.config import Flags, MoneroConfig, load_config
+from daemon.config import Flags, MoneroConfig, TonConfig, load_config
 from daemon.config.settings import SettingTable
 from daemon.keys.evm import checksummed, parse_address
 
@@ -80,8 +80,11 @@ def test_the_example_file_loads_as_it_is_and_with_its_comments_taken_off(tmp_pat
     # The two ways to log in to a node exclude each other.
     file.write_text(re.sub(r"(?m)^    cookie_file:.*\n", "", opened))
     config = load_config(Flags(config=file), environ={"HOME": "/h"})
-    assert list(config.coins) == ["btc", "ltc", "eth", "xmr"]
+    assert list(config.coins) == ["btc", "ltc", "eth", "xmr", "ton"]
     assert config.coins["xmr"].monero == MoneroConfig(zmq_pub="tcp://127.0.0.1:18083")
+    assert config.coins["ton"].ton == TonConfig(
+        "mainnet", streaming=True, wallet="v4r2", comments=False
+    )
     assert not config.vault.default
     assert config.coins["btc"].confirmations == CHAINS["btc"].confirmations
     assert config.server.tls.client_ca == (tmp_path / "clients.crt",)
