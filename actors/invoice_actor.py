@@ -16,9 +16,10 @@ from uuid import UUID
 
 import trio
 
+from actors.core.decision import create, decide
 from actors.core.events import Terms
 from actors.core.inputs import Input
-from actors.core.invoice import Invoice, create, decide, evolve
+from actors.core.invoice import Invoice, evolve
 from actors.ports import (
     Committed,
     Log,

@@ -24,8 +24,9 @@ from uuid import UUID
 import trio
 
 from actors.core.chain_events import ChainTx, MempoolChanged, OutPoint, Output
+from actors.core.decision import create
 from actors.core.events import Terms
-from actors.core.invoice import Invoice, create, evolve
+from actors.core.invoice import Invoice, evolve
 from actors.core.watch_index import WatchIndex
 from actors.invoice_actor import InvoiceActors
 from actors.ports import Committed

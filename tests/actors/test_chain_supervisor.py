@@ -11,7 +11,8 @@ from actors import invoice_actor
 from actors.chain_supervisor import ChainState
 from actors.chain_watcher import SIGNALS
 from actors.core.assets import Chain
-from actors.core.invoice import State, decide
+from actors.core.decision import decide
+from actors.core.invoice import State
 from actors.ports import PersistentError, TransientError
 from tests.helpers.fake_chain import FakeChain
 from tests.helpers.virtual_clock import VirtualClock

@@ -5,7 +5,8 @@ import trio
 import trio.testing
 
 from tests.helpers.crasher import Crasher
-from tests.helpers.scenarios import SCENARIOS, Delivery, Outcome, Stage
+from tests.helpers.scenarios import SCENARIOS
+from tests.helpers.stage import Delivery, Outcome, Stage
 from tests.helpers.watched_chain import WatchedChain, watched_chain
 
 SHARES = 4

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.helpers.scenarios import SCENARIOS, Delivery, Scenario, Stage
+from tests.helpers.scenarios import SCENARIOS
+from tests.helpers.stage import Delivery, Scenario, Stage
 from tests.helpers.watched_chain import watched_chain
 
 CASES = [

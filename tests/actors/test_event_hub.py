@@ -4,7 +4,8 @@ from uuid import UUID
 
 import pytest
 
-from actors.core.invoice import create, evolve
+from actors.core.decision import create
+from actors.core.invoice import evolve
 from actors.event_hub import EventHub, HubStatistics
 from actors.ports import Committed
 from tests.helpers.invoices import terms

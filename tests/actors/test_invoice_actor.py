@@ -10,8 +10,9 @@ import trio
 import trio.testing
 
 from actors import invoice_actor
+from actors.core.decision import decide
 from actors.core.inputs import Input, TipReached, TxIncluded, TxSeen
-from actors.core.invoice import Invoice, State, decide
+from actors.core.invoice import Invoice, State
 from actors.invoice_actor import ATTEMPTS, RETRY_S, InvoiceActor, InvoiceActors
 from actors.ports import Committed, PersistentError, Step, TransientError, VersionConflict
 from tests.helpers.faulty_store import FaultyStore

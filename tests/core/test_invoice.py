@@ -6,6 +6,7 @@ import pytest
 
 from actors.core import events
 from actors.core.chain_events import OutPoint, Removal
+from actors.core.decision import create
 from actors.core.events import (
     InvoiceCovered,
     InvoiceExpired,
@@ -24,14 +25,7 @@ from actors.core.inputs import (
     TxRemoved,
     TxSeen,
 )
-from actors.core.invoice import (
-    TRANSITIONS,
-    Invoice,
-    State,
-    create,
-    evolve,
-    fold,
-)
+from actors.core.invoice import TRANSITIONS, Invoice, State, evolve, fold
 from actors.core.payment import KEEP_DISPLACED, IllegalTransitionError
 from tests.helpers.invoices import (
     ASSET,

@@ -17,9 +17,10 @@ from hypothesis.stateful import (
     rule,
 )
 
+from actors.core.decision import decide
 from actors.core.events import InvoiceSettled, PaymentUnlocked
 from actors.core.inputs import TimeReached, TipReached
-from actors.core.invoice import Invoice, State, decide
+from actors.core.invoice import Invoice, State
 from tests.helpers.chain_world import Feed, Style, World
 from tests.helpers.invoices import ASSET, EXPIRES_MS
 

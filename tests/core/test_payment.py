@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.core.chain_events import OutPoint, RefusedOutput, Removal
+from actors.core.decision import FAR_MS, KEEP_REFUSED, MAX_REASON
 from actors.core.events import PaymentUnlocked
 from actors.core.inputs import (
     ChainShortened,
@@ -13,7 +14,7 @@ from actors.core.inputs import (
     TipReached,
     TxRemoved,
 )
-from actors.core.invoice import FAR_MS, KEEP_REFUSED, MAX_REASON, State, evolve
+from actors.core.invoice import State, evolve
 from actors.core.payment import IllegalTransitionError, Payment, Refusal
 from tests.helpers.invoices import (
     ASSET,

@@ -10,9 +10,10 @@ from uuid import UUID
 
 from actors.core.chain_events import OutPoint, Output
 from actors.core.chain_view import BlockRef
+from actors.core.decision import create, decide
 from actors.core.events import Event, Terms
 from actors.core.inputs import Input, TxIncluded, TxSeen
-from actors.core.invoice import Invoice, create, decide, evolve, fold
+from actors.core.invoice import Invoice, evolve, fold
 
 CREATED_MS = 1_700_000_000_000
 EXPIRES_MS = CREATED_MS + 3_600_000

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+from actors.core.decision import create, decide
 from actors.core.inputs import Input, TipReached
-from actors.core.invoice import Invoice, create, decide, evolve
+from actors.core.invoice import Invoice, evolve
 from actors.ports import Committed, Step, Store, VersionConflict
 from tests.helpers.invoices import CREATED_MS, EXPIRES_MS, block, included, seen, terms
 
