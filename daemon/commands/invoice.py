@@ -103,7 +103,7 @@ def _plain(value: object) -> object:
 
 
 def _flags(invoice: Invoice) -> str:
-    names = ("underpaid", "overpaid", "late", "reversed")
+    names = ("underpaid", "overpaid", "late", "reversed", "refused")
     return "".join(f", {name}" for name in names if getattr(invoice, name))
 
 

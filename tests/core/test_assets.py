@@ -47,3 +47,13 @@ def test_data_that_contradict_themselves_are_refused_by_name(chains, assets, mes
 def test_the_outermost_exponents_are_taken(exponent):
     asset = replace(BTC, exponent=exponent)
     assert Catalogue(chains=[BTC_CHAIN], assets=[asset]).assets["BTC"].exponent == exponent
+
+
+def test_contracts_are_written_as_their_chain_writes_them():
+    assert chain_of("evm").contract_text(bytes(19) + b"\x01") == "0x" + "00" * 19 + "01"
+    assert chain_of("ton").contract_text(b"\x00" + bytes(31) + b"\x01") == "0:" + "00" * 31 + "01"
+    assert chain_of("ton").contract_text(b"\xff" + bytes(32)) == "-1:" + "00" * 32
+
+
+def chain_of(family):
+    return Chain("one", "One", family, "ONE", 1.0, 1)
