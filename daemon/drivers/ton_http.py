@@ -27,8 +27,8 @@ from daemon.drivers.rpc_client import RpcStatistics
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 """A page of 1000 transactions has some 3 MB."""
 TON_ADVICE = Advice(
-    refused="It wants an API key: set {setting}.daemon.api_key to it (for an endpoint after the first,"
-    " write it in its {setting}.daemon.url: https://:KEY@host)",
+    refused="It wants an API key: set {setting}.daemon.api_key to it (for an endpoint after the"
+    " first, write it in its {setting}.daemon.url: https://:KEY@host)",
     busy="If it stays so, get an API key with a higher limit, add another endpoint to"
     " {setting}.daemon.url, or run an indexer of your own",
     port="Is this a server of toncenter's HTTP API, such as https://toncenter.com?",
