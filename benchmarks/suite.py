@@ -213,4 +213,39 @@ SUITE = (
         ),
         quick={"sample_txs": 300, "rounds": 1},
     ),
+    Benchmark(
+        "ton",
+        "benchmarks.ton",
+        "run",
+        (
+            Target(
+                "TON page of 1000 transactions, 100 k open invoices : orjson.loads",
+                "match_100k_to_parse",
+                2,
+            ),
+            Target("the same, 1 M open invoices : 1 k", "match_1m_to_1k", 1.2),
+        ),
+        quick={"rounds": 3, "watched": (100, 1_000, 10_000), "txs": 200},
+    ),
+    Benchmark(
+        "ton-follow",
+        "benchmarks.ton",
+        "follow",
+        (
+            Target(
+                "TON transactions followed, per second of one core",
+                "catch_up_txs_per_cpu_s",
+                1_000,
+                unit=" tx/s",
+                at_least=True,
+            ),
+            Target(
+                "questions to the server per TON block that does not concern us",
+                "requests_per_block",
+                2,
+                unit="",
+            ),
+        ),
+        quick={"blocks": 4, "block_txs": 100, "live_blocks": 3, "live_s": 0.5},
+    ),
 )

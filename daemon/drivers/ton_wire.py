@@ -10,6 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -304,6 +305,11 @@ def as_amount(value: object, what: str) -> int:
 
 def as_hash(value: object, what: str) -> bytes:
     """32 bytes in base64, with or without padding, in either alphabet; or in hexadecimal digits."""
+    if isinstance(value, str) and len(value) == 44:
+        # The usual form. What is no base64 is left out here, and then too short.
+        with suppress(ValueError):
+            if len(found := binascii.a2b_base64(value)) == HASH_BYTES:
+                return found
     try:
         if isinstance(value, str) and len(value) in {43, 44}:
             text = value.rstrip("=").translate(_URL_SAFE) + "="
@@ -321,6 +327,11 @@ def as_hash(value: object, what: str) -> bytes:
 
 def as_account(value: object, what: str) -> bytes:
     """Workchain and account id (33 bytes) of a raw or friendly address (TEP-2)."""
+    if isinstance(value, str) and len(value) == 66 and value.startswith("0:"):
+        # The usual form. Where there are spaces it becomes too short.
+        with suppress(ValueError):
+            if len(found := bytes.fromhex(value[2:])) == HASH_BYTES:
+                return b"\0" + found
     if isinstance(value, str) and len(value) == 48:
         try:
             found = base64.b64decode(value.translate(_URL_SAFE), validate=True)

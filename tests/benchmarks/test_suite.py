@@ -11,13 +11,14 @@ from benchmarks.report import ROOT
 from benchmarks.suite import SUITE
 from tests.nodes.install import find, how_to_install
 
-NEEDS_A_NODE = {"latency", "house"}
+NEEDS_A_NODE = {"latency": "btc", "house": "btc", "ton-follow": "ton"}
 
 
 @pytest.mark.parametrize("benchmark", SUITE, ids=lambda benchmark: benchmark.name)
 def test_a_benchmark_runs_in_small_and_reports_its_figures(benchmark, tmp_path):
-    if benchmark.name in NEEDS_A_NODE and find("btc") is None:
-        pytest.skip(how_to_install("btc"))
+    node = NEEDS_A_NODE.get(benchmark.name)
+    if node is not None and find(node) is None:
+        pytest.skip(how_to_install(node))
     results = tmp_path / "results.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", benchmark.name]
     ran = subprocess.run(
