@@ -96,11 +96,11 @@ def test_the_examples_of_the_page_on_chains_load(tmp_path):
     (tmp_path / "assets.toml").write_text(entries)
     table = load_table(tmp_path / "assets.toml")
     assert {"arb", "pol", "base", "own"} < table.chains.keys()
-    contracts = re.findall(r'contract = "(.*)"', entries)
+    contracts = re.findall(r'contract = "(0x.*)"', entries)
     assert contracts == [checksummed(parse_address(contract)) for contract in contracts]
     for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL):
         file = tmp_path / "tallyd.yml"
         file.write_text(text.replace("/etc/tallyd/", ""))
         config = load_config(Flags(config=file), environ={"HOME": "/h"})
-        assert config.coins.keys() & {"eth", "xmr"}
+        assert config.coins.keys() & {"eth", "xmr", "ton"}
         assert config.coins.keys() <= table.chains.keys()
