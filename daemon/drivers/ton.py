@@ -161,6 +161,8 @@ class TonSource:
             log=self._log,
         )
         async with feed as news:
+            assert feed.nursery is not None, "entered"
+            feed.nursery.start_soon(self._jettons.run_checks)
             yield news
 
     async def aclose(self) -> None:

@@ -54,8 +54,13 @@ class Api(Protocol):
         """The last block, and perhaps some before it, newest first; never empty."""
         ...
 
-    async def headers(self, seqnos: range, *, tip: int) -> dict[int, Header]:
-        """Those of the blocks that there are; `tip` is the seqno of the last, as far as known."""
+    async def headers(
+        self, seqnos: range, *, tip: int, after: Header | None = None
+    ) -> dict[int, Header]:
+        """Those of the blocks that there are, and perhaps later ones.
+
+        `tip` is the seqno of the last, as far as known; `after` is the block before these.
+        """
         ...
 
     async def payments(self, header: Header) -> tuple[TonTx, ...]:
@@ -93,17 +98,21 @@ class V3:
             self._node.garbage("no masterchain block", "")
         return sorted(found, reverse=True)
 
-    async def headers(self, seqnos: range, *, tip: int) -> dict[int, Header]:
+    async def headers(
+        self, seqnos: range, *, tip: int, after: Header | None = None
+    ) -> dict[int, Header]:
         found: dict[int, Header] = {}
         if len(seqnos) > 2:
-            # They are listed from the tip down, since there is no asking for a range of them.
+            # There is no asking for a range: it is listed by time, or else from the tip down.
+            where: dict[str, Any] = {"sort": "desc", "offset": max(0, tip - seqnos[-1])}
+            limit = len(seqnos) + _NEWER
+            if after is not None and tip - seqnos[0] > HEADERS_PER_CALL:
+                where = {"sort": "asc", "start_utime": after.time_s}
+                limit = HEADERS_PER_CALL
             listed = await self._blocks(
-                workchain=wire.MASTERCHAIN,
-                sort="desc",
-                limit=min(HEADERS_PER_CALL, len(seqnos) + _NEWER),
-                offset=max(0, tip - seqnos[-1]),
+                workchain=wire.MASTERCHAIN, limit=min(HEADERS_PER_CALL, limit), **where
             )
-            found = {each.seqno: each for each in listed if each.seqno in seqnos}
+            found = {each.seqno: each for each in listed if each.seqno >= seqnos[0]}
         for seqno in seqnos:
             if seqno not in found:
                 one = await self._blocks(workchain=wire.MASTERCHAIN, seqno=seqno, sort="desc")
@@ -216,8 +225,10 @@ class V2:
     async def recent(self) -> list[Header]:
         return [(await self.first())[0]]
 
-    async def headers(self, seqnos: range, *, tip: int) -> dict[int, Header]:
-        del tip
+    async def headers(
+        self, seqnos: range, *, tip: int, after: Header | None = None
+    ) -> dict[int, Header]:
+        del tip, after
         found = {}
         for seqno in seqnos:
             try:

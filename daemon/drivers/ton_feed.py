@@ -124,8 +124,8 @@ class TonFeed(AbstractAsyncContextManager[SignalBuffer]):
         is_stale = age_s > STALE_S
         if is_stale and not self._is_stale:
             self._log.warning(
-                "the last block is old: the server's indexer stands still, or the chain does."
-                " Invoices do not expire meanwhile",
+                "the last block is old: the server's indexer stands still, or the chain does, or"
+                " this machine's clock is wrong. Invoices do not expire meanwhile",
                 endpoint=self._rpc.where,
                 height=tip.height,
                 age_s=round(age_s),

@@ -41,6 +41,7 @@ PATIENCE_WITH_OTHERS_S = 5.0
 _EXAMPLE = "https://toncenter.com"
 _BASES = ("/jsonRPC", "/api/v2", "/api/v3")
 _NOT_THERE = (404, 405, 501)
+_GET_METHOD = "/runGetMethod"
 _LITE_SERVER_ERROR = 542
 _LITE_SERVER_WORDS = ("LITE_SERVER", "not in db", "not applied", "cannot find block", "not found")
 
@@ -238,7 +239,9 @@ class TonHttp:
         if status in _NOT_THERE or is_unknown:
             text = f"{self.where} has no answer to {path} (HTTP {status}: {shown})"
             raise NotThereError(status, said, text)
-        if 400 <= status < 500 or status == _LITE_SERVER_ERROR:
+        # What a contract answers to nonsense is told as the server's own failure.
+        is_contracts = status == 500 and bool(said) and path.endswith(_GET_METHOD)
+        if 400 <= status < 500 or status == _LITE_SERVER_ERROR or is_contracts:
             text = f"{self.where} refused {path} (HTTP {status}: {shown})"
             raise RpcError(status, said, text)
         raise self._words.transient(

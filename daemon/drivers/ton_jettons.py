@@ -9,13 +9,16 @@ from a wallet that only looks like one of the master's.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import NoReturn
 
+import trio
 from pytoniq_core.boc import Builder, Cell
 
 from actors.core.assets import Asset
-from actors.ports import Log
+from actors.ports import Log, PersistentError, TransientError
 from daemon.drivers import ton_wire as wire
 from daemon.drivers.jsonrpc_words import RpcError
 from daemon.drivers.ton_cells import (
@@ -34,6 +37,7 @@ PROBES = tuple(bytes(1) + sha256(b"tallyd probe %d" % number).digest() for numbe
 """Owners that a master is asked for."""
 _STATE_INIT = bytes.fromhex("020134")
 """Two references; no split depth, not special, with code and data, no libraries (block.tlb)."""
+CHECK_AGAIN_S = 300.0
 _JETTON_DATA = 5
 """Results of get_jetton_data: supply, mintable, admin, content, wallet code."""
 
@@ -157,6 +161,14 @@ class Jettons:
         if found != self.usable:
             self.usable = found
         self.is_checked = True
+
+    async def run_checks(self) -> NoReturn:
+        """Ask again, now and then, about what is disabled: a server may have been mistaken."""
+        while True:
+            await trio.sleep(CHECK_AGAIN_S)
+            if self.disabled:
+                with suppress(TransientError, PersistentError):
+                    await self.check()
 
     async def _check(self, asset: Asset) -> Jetton:
         assert asset.contract is not None, "a jetton has a master"

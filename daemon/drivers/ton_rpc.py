@@ -201,7 +201,7 @@ class TonRpc:
             for start in range(wanted[0], wanted[-1] + 1, HEADERS_AT_ONCE):
                 some = range(start, min(start + HEADERS_AT_ONCE, wanted[-1] + 1))
                 found |= await self._ask_headers(some)
-        return [found[seqno] for seqno in sorted(found)]
+        return [found[seqno] for seqno in sorted(found) if seqno in seqnos]
 
     async def ref(self, header: Header) -> BlockRef:
         found = await self.headers(range(header.seqno - 1, header.seqno))
@@ -278,9 +278,10 @@ class TonRpc:
 
     async def _ask_headers(self, seqnos: range) -> dict[int, Header]:
         tip = self._highest.seqno if self._highest else seqnos[-1]
+        after = self._known.get(seqnos[0] - 1)
 
         async def ask(node: TonHttp) -> dict[int, Header]:
-            return await (await self._apis.of(node)).headers(seqnos, tip=tip)
+            return await (await self._apis.of(node)).headers(seqnos, tip=tip, after=after)
 
         found = await self._pool.use(ask, kind="headers")
         self._learn(list(found.values()))

@@ -16,12 +16,12 @@ from actors.ports import (
     TxArrived,
     TxLeft,
 )
-from daemon.drivers import ton_blocks, ton_feed, ton_mempool, ton_rpc
+from daemon.drivers import ton_blocks, ton_feed, ton_jettons, ton_mempool, ton_rpc
 from daemon.drivers.endpoint import DistrustError, PoolPolicy
 from daemon.drivers.ton import TonSource
 from tests.helpers.recording_log import RecordingLog
 from tests.helpers.ton import COIN_BASE, TonPeer, TonWallet
-from tests.helpers.ton_shop import Shop, away, paid, read, source_of, until
+from tests.helpers.ton_shop import Shop, away, jetton_asset, paid, read, source_of, until
 
 AMOUNT = 3 * COIN_BASE
 QUICK = PoolPolicy(failures=1, check_every_s=0.1, lag_s=0.2, first_absence_s=0.3)
@@ -476,3 +476,49 @@ async def test_a_server_without_a_stream_is_followed_all_the_same_and_it_is_said
                 await away(peer.mine)
                 await until(signals, lambda each: isinstance(each, TipMoved))
     assert len(log.of("offers no stream")) == 1
+
+
+# --- long absences --------------------------------------------------------------------------------
+
+
+async def test_a_server_that_keeps_only_the_last_blocks_says_which_is_its_first():
+    with TonPeer(first=40_000) as peer:
+        peer.mine(10)
+        async with source_of(peer.url) as source:
+            status = await source.status()
+            assert status.pruned_below == 40_000
+            window = await source.window(status.tip, 100)
+            assert [block.height for block in window] == list(range(40_000, 40_011))
+            assert await source.block_at(39_999) is None
+
+
+async def test_headers_of_a_long_downtime_are_listed_a_thousand_at_a_time():
+    shop = Shop(bytes(33))
+    with TonPeer() as peer:
+        for second in range(2500 // 50):
+            peer.mine(50, now=2_000_000_000 + 10 * second)
+        async with source_of(peer.url) as source, source.signals(shop.index):
+            tip = (await source.tip()).height
+            await away(peer.forget_requests)
+            blocks = [block async for block, _ in source.read_blocks(range(2, tip + 1), shop.index)]
+            assert [block.height for block in blocks] == list(range(2, tip + 1))
+            requests = await away(peer.requests)
+    assert requests["/api/v3/transactionsByMasterchainBlock"] == tip - 1
+    assert requests["/api/v3/blocks"] < 100
+
+
+async def test_what_is_disabled_is_asked_for_again(peer, monkeypatch):
+    monkeypatch.setattr(ton_jettons, "CHECK_AGAIN_S", 0.1)
+    jetton = await away(peer.create_jetton, "standard", salt=77)
+    await away(peer.mine)
+    log = RecordingLog()
+    error = {"error": "contract is busy"}
+    async with source_of(peer.url, jettons=(jetton_asset(jetton),), log=log) as source:
+        peer.fail("runGetMethod", times=1, status=500, body=error)
+        await source.status()
+        assert "does not answer get_jetton_data" in source.disabled_assets()["USDT_TON"]
+        async with listening(source, Shop()):
+            with trio.fail_after(5):
+                while source.disabled_assets():  # noqa: ASYNC110 - it tells the log alone
+                    await trio.sleep(0.01)
+    assert log.of("asset enabled again")

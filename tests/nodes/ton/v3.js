@@ -248,6 +248,7 @@ const routes = {
       workchain: integer(query, 'workchain'), seqno: integer(query, 'seqno'), mcSeqno: integer(query, 'mc_seqno'),
       shard: query.get('shard') === null ? null : BigInt.asUintN(64, BigInt(`0x${query.get('shard').replace(/^0x/, '')}`)),
       root: hashes(query, 'root_hash')[0] ?? null,
+      start: integer(query, 'start_utime'), end: integer(query, 'end_utime'),
     };
     const found = visible(peer).flatMap((block) => [block, ...block.shards]).filter((block) => (
       (wanted.workchain === null || block.workchain === wanted.workchain)
@@ -255,6 +256,7 @@ const routes = {
       && (wanted.seqno === null || block.seqno === wanted.seqno)
       && (wanted.mcSeqno === null || block.mcSeqno === wanted.mcSeqno)
       && (wanted.root === null || b64(block.root) === wanted.root)
+      && (wanted.start === null || block.genUtime >= wanted.start) && (wanted.end === null || block.genUtime <= wanted.end)
     ));
     if (!isAscending(query)) found.reverse();
     return { blocks: page(query, found).map((block) => renderBlock(peer.chain, block)) };
