@@ -21,6 +21,7 @@ from actors.core.events import Event
 from actors.core.invoice import Invoice
 from actors.core.outcomes import KeyInUse, KeyRefused, NoSuchUser, UserExists
 from actors.core.watch_index import WatchIndex
+from actors.published import Filter, PublishedPage
 
 # --- failures of the world ------------------------------------------------------------------------
 
@@ -358,6 +359,19 @@ class EventLog(Protocol):
         ...
 
     async def last_seq(self) -> int: ...
+
+    async def published(self, *, after_seq: int, limit: int, wanted: Filter) -> PublishedPage:
+        """The next events through the filter, at most `limit`, oldest first.
+
+        It may stop early, even without an event, where many have to be passed over: go on from
+        `reached_seq`, which is beyond `after_seq` unless the log ends there. What is committed but
+        not published yet may be among them.
+        """
+        ...
+
+    async def log_id(self) -> str:
+        """Eight hexadecimal digits, chosen once for this database: the first half of event ids."""
+        ...
 
 
 class InvoiceBook(Protocol):

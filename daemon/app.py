@@ -20,6 +20,7 @@ from actors.chain_supervisor import ChainSupervisor
 from actors.chain_watcher import WatchPolicy
 from actors.event_hub import EventHub
 from actors.invoicing import Invoicing
+from actors.outbox import Outbox
 from actors.ports import Committed
 from daemon.clock import SystemClock
 from daemon.config import Config
@@ -161,7 +162,8 @@ async def _house(config: Config) -> AsyncIterator[House]:
             store=store, deriver=keyring, catalogue=config.catalogue, chains=chains, clock=clock
         )
         try:
-            yield House(store, hub, chains, sources, keyring, invoicing, metrics)
+            outbox = Outbox(store, hub)
+            yield House(store, hub, outbox, chains, sources, keyring, invoicing, metrics)
         finally:
             nursery.cancel_scope.cancel()
             for source in sources.values():

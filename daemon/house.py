@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from actors.chain_supervisor import ChainState, ChainSupervisor
 from actors.event_hub import EventHub
 from actors.invoicing import Invoicing
+from actors.outbox import Outbox
 from actors.ports import Store
 from daemon.keys import Keyring
 from daemon.metrics import Metrics
@@ -16,10 +17,11 @@ from daemon.sources import Source
 
 @dataclass(frozen=True, slots=True)
 class House:
-    """Store, hub, chains, keys, and the service above them."""
+    """Store, hub, outbox, chains, keys, and the service above them."""
 
     store: Store
     hub: EventHub
+    outbox: Outbox
     chains: Mapping[str, ChainSupervisor]
     sources: Mapping[str, Source]
     keyring: Keyring

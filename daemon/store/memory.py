@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
+from secrets import token_hex
 from uuid import UUID
 
 import trio
 
 from actors.core.invoice import Invoice
 from actors.core.outcomes import KeyInUse, NoSuchUser, UserExists
+from actors.outbox import published
 from actors.ports import (
     Account,
     ChainCursor,
@@ -28,9 +31,13 @@ from actors.ports import (
     StoreStatistics,
     VersionConflict,
 )
+from actors.published import Filter, Published, PublishedPage
 from daemon.store.directory import FIRST_INDEX, next_index
 from daemon.store.errors import ReuseError, UnknownAccountError
 from daemon.store.requests import check_steps
+
+_STRETCH = 4096
+"""Facts looked at in one read of the outbox."""
 
 
 class MemoryStore:
@@ -50,6 +57,7 @@ class MemoryStore:
         self._cursors: dict[str, ChainCursor] = {}
         self._quarantine: dict[UUID, tuple[str, int]] = {}
         self._commits = 0
+        self._log_id = token_hex(4)
 
     # --- event log --------------------------------------------------------------------------------
 
@@ -104,6 +112,28 @@ class MemoryStore:
     async def last_seq(self) -> int:
         await trio.lowlevel.checkpoint()
         return len(self._log)
+
+    async def published(self, *, after_seq: int, limit: int, wanted: Filter) -> PublishedPage:
+        await trio.lowlevel.checkpoint()
+        reached = max(0, after_seq)
+        found: list[Published] = []
+        for entry in islice(self._log, reached, reached + _STRETCH):
+            reached = entry.seq
+            event = self._published(entry)
+            if wanted.matches(event):
+                found.append(event)
+                if len(found) == limit:
+                    break
+        return PublishedPage(found, reached)
+
+    def _published(self, entry: LogEntry) -> Published:
+        row = self._invoices[entry.invoice_id]
+        after = replace(row.invoice, version=entry.version)
+        return published(self._log_id, Committed(entry.seq, None, entry.event, after))
+
+    async def log_id(self) -> str:
+        await trio.lowlevel.checkpoint()
+        return self._log_id
 
     # --- invoices ---------------------------------------------------------------------------------
 

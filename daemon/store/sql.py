@@ -27,7 +27,8 @@ from actors.ports import (
     StoreStatistics,
     VersionConflict,
 )
-from daemon.store import directory, log, reads
+from actors.published import Filter, PublishedPage
+from daemon.store import directory, log, outbox, reads
 from daemon.store.database import READERS, Database
 from daemon.store.errors import display, explain
 from daemon.store.requests import Allocate, Append, Operation, SaveCursor
@@ -46,6 +47,7 @@ class SqlStore:
         self._database = database
         self._writer = writer
         self._limiter = trio.CapacityLimiter(READERS)
+        self._log_id: str | None = None
 
     # --- event log --------------------------------------------------------------------------------
 
@@ -68,6 +70,19 @@ class SqlStore:
             return await self._read(log.last_seq)
         await trio.lowlevel.checkpoint()
         return self._writer.published_seq
+
+    async def published(self, *, after_seq: int, limit: int, wanted: Filter) -> PublishedPage:
+        log_id = await self.log_id()
+        return await self._read(
+            partial(
+                outbox.published, log_id=log_id, after_seq=after_seq, limit=limit, wanted=wanted
+            )
+        )
+
+    async def log_id(self) -> str:
+        if self._log_id is None:
+            self._log_id = await self._read(outbox.log_id)
+        return self._log_id
 
     # --- invoices ---------------------------------------------------------------------------------
 

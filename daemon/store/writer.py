@@ -39,7 +39,7 @@ from actors.ports import (
     StoreStatistics,
     TransientError,
 )
-from daemon.store import log
+from daemon.store import log, outbox
 from daemon.store.database import Database
 from daemon.store.errors import InUseError, display, explain, retryable
 from daemon.store.log import Written
@@ -384,8 +384,9 @@ def _with_cause(error: Exception, cause: BaseException) -> Exception:
 
 
 def prepare(connection: Connection) -> int:
-    """Make the row that marks go to; returns the last sequence number in the log."""
+    """Make the row that marks go to, and name the log; returns its last sequence number."""
     with connection.begin():
+        outbox.name_log(connection)
         found = connection.scalar(select(meta.c.key).where(meta.c.key == _MARK))
         if found is None:
             connection.execute(meta.insert().values(key=_MARK, value=""))
