@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Protocol
 from uuid import UUID
 
+from actors.access_book import AccessBook
 from actors.core.assets import Chain
 from actors.core.chain_events import ChainTx
 from actors.core.chain_view import BlockRef, ChainView
@@ -440,7 +441,7 @@ class ChainBook(Protocol):
         ...
 
 
-class Store(EventLog, InvoiceBook, Directory, ChainBook, Protocol):
+class Store(EventLog, InvoiceBook, Directory, ChainBook, AccessBook, Protocol):
     """All that is durable, behind one door."""
 
     def statistics(self) -> StoreStatistics: ...

@@ -34,16 +34,18 @@ from actors.ports import (
 from actors.published import Filter, Published, PublishedPage
 from daemon.store.directory import FIRST_INDEX, next_index
 from daemon.store.errors import ReuseError, UnknownAccountError
+from daemon.store.memory_access import MemoryAccess
 from daemon.store.requests import check_steps
 
 _STRETCH = 4096
 """Facts looked at in one read of the outbox."""
 
 
-class MemoryStore:
+class MemoryStore(MemoryAccess):
     """A store that lasts as long as the object; `on_commit` as for `open_store`."""
 
     def __init__(self, on_commit: CommitListener | None = None) -> None:
+        super().__init__()
         self._on_commit = on_commit
         self._log: list[LogEntry] = []
         self._histories: dict[UUID, list[LogEntry]] = {}

@@ -32,12 +32,13 @@ from daemon.store import directory, log, outbox, reads
 from daemon.store.database import READERS, Database
 from daemon.store.errors import display, explain
 from daemon.store.requests import Allocate, Append, Operation, SaveCursor
+from daemon.store.sql_access import SqlAccess
 from daemon.store.writer import Writer
 
 T = TypeVar("T")
 
 
-class SqlStore:
+class SqlStore(SqlAccess):
     """Opened by `daemon.store.open_store`; `writer` is None when it is open for reading only.
 
     Every method may raise TransientError or PersistentError, naming the setting `database.url`.
