@@ -12,6 +12,7 @@ from actors.ports import PersistentError
 from daemon.store.schema import api_keys as keys
 from daemon.store.schema import audit, idempotency
 
+_SCOPES = frozenset(Scope)
 MAX_KEYS = 10_000
 """All of them are in memory while the daemon runs."""
 
@@ -24,7 +25,7 @@ def api_keys(connection: Connection) -> tuple[ApiKey, ...]:
             digest=row.digest,
             name=row.name,
             # A scope of a newer version gives nothing to an older one.
-            scopes=frozenset(Scope(word) for word in row.scopes.split() if word in Scope),
+            scopes=frozenset(Scope(word) for word in row.scopes.split() if word in _SCOPES),
             user_id=row.user_id,
             created_at_ms=row.created_at_ms,
             expires_at_ms=row.expires_at_ms,
