@@ -240,6 +240,12 @@ SUITE = (
                 at_least=True,
             ),
             Target(
+                "TON blocks behind at 1000 transactions/s, at most",
+                "blocks_behind_worst",
+                1,
+                unit=" blocks",
+            ),
+            Target(
                 "questions to the server per TON block that does not concern us",
                 "requests_per_block",
                 2,

@@ -50,8 +50,9 @@ def follow(
 
     First it catches up over blocks of 2500 transactions, as 1000 per second and a block every 2.5 s
     would make them: transactions per second of this process's CPU time, and per second altogether,
-    in which the peer is busy too. Then it follows blocks as they are made, and all that is asked is
-    counted, questions about the tip included.
+    in which the peer is busy too. Then it follows blocks as they are made: of 100 transactions, and
+    all that is asked is counted, questions about the tip included; of 1000 for each second, and it
+    is noted how many blocks the peer is ahead after each look, at most.
     """
     return trio.run(_follow, blocks, block_txs, live_blocks, live_s)
 
@@ -174,8 +175,10 @@ async def _follow(blocks: int, block_txs: int, live_blocks: int, live_s: float) 
             await away(peer.flood, block_txs)
             await away(peer.mine)
         figures = await _catch_up(peer, since, blocks, block_txs)
-        say(f"follows {live_blocks} blocks")
-        return {**figures, **await _live(peer, live_blocks, live_s)}
+        say(f"follows {live_blocks} blocks, twice")
+        usual, _ = await _live(peer, live_blocks, live_s, block_txs=100)
+        _, behind = await _live(peer, live_blocks, live_s, block_txs=round(1000 * live_s))
+        return {**figures, "requests_per_block": usual, "blocks_behind_worst": behind}
 
 
 async def _catch_up(peer: TonPeer, since: int, blocks: int, block_txs: int) -> dict[str, float]:
@@ -198,23 +201,27 @@ async def _catch_up(peer: TonPeer, since: int, blocks: int, block_txs: int) -> d
     }
 
 
-async def _live(peer: TonPeer, blocks: int, interval_s: float) -> dict[str, float]:
+async def _live(
+    peer: TonPeer, blocks: int, interval_s: float, *, block_txs: int
+) -> tuple[float, int]:
+    """(questions per block, how many blocks behind it was at most)."""
     shop = Shop(bytes(33))
+    worst = 0
     async with (
         source_of(peer.url, poll_interval_s=1.0) as source,
         source.signals(shop.index) as signals,
     ):
         height = started = (await source.tip()).height
         await away(peer.forget_requests)
-        await away(peer.auto_mine, interval_s)
+        await away(peer.auto_mine, interval_s, flood=block_txs)
         async for signal in signals:
             if isinstance(signal, TipMoved):
-                tip = (await source.tip()).height
-                heights = range(height + 1, tip + 1)
+                heights = range(height + 1, (await source.tip()).height + 1)
                 async for block, _ in source.read_blocks(heights, shop.index):
                     height = block.height
+                worst = max(worst, await away(peer.height) - height)
             if height - started >= blocks:
                 break
         await away(peer.auto_mine, None)
         requests = await away(peer.requests)
-    return {"requests_per_block": sum(requests.values()) / (height - started)}
+    return sum(requests.values()) / (height - started), worst

@@ -12,6 +12,7 @@ from actors.core.chain_events import BlockConnected, BlocksDisconnected, ChainEv
 from actors.core.chain_view import ChainView
 from actors.ports import TransientError
 from daemon.drivers import ton_blocks, ton_mempool
+from daemon.drivers.endpoint import PoolPolicy
 from daemon.drivers.ton import TonSource
 from tests.helpers.recording_log import RecordingLog
 from tests.helpers.ton import COIN_BASE, TonPeer
@@ -115,9 +116,9 @@ class Followed:
 
 @asynccontextmanager
 async def followed(
-    peer: TonPeer, shop: Shop, view: ChainView | None = None, **options: Any
+    peer: TonPeer, shop: Shop, view: ChainView | None = None, *others: str, **options: Any
 ) -> AsyncIterator[Followed]:
-    async with source_of(peer.url, shop=shop, **options) as source:
+    async with source_of(*others, peer.url, shop=shop, **options) as source:
         start = view or ChainView((await source.tip(),))
         one = Followed(source, shop, start)
         async with trio.open_nursery() as nursery:
@@ -211,3 +212,23 @@ async def test_a_server_that_restarts_is_followed_on():
             await one.told.until(lambda: len(one.told.amounts) == 4)
     assert one.told.amounts == [COIN_BASE + amount for amount in range(4)]
     assert not [each for each in one.told.events if isinstance(each, BlocksDisconnected)]
+
+
+@pytest.mark.parametrize(("first", "second"), [("v3", "v2"), ("v2", "v3"), ("v3", "v3")])
+async def test_the_chain_goes_on_at_the_next_server_whatever_it_speaks(first, second):
+    quick = PoolPolicy(failures=1, check_every_s=0.1, first_absence_s=60.0)
+    with TonPeer(v3=second == "v3") as peer:
+        mirror = await away(peer.mirror, v3=first == "v3")
+        wallet = await away(peer.wallet, "moved")
+        shop, since = Shop(wallet.account), await away(peer.height)
+        url = f"http://127.0.0.1:{mirror.port}"
+        async with followed(peer, shop, None, url, policy=quick) as one:
+            await pay_and_mine(peer, wallet, range(3))
+            await one.told.until(lambda: len(one.told.amounts) == 3)
+            await away(mirror.fail, status=503, times=1_000_000)
+            await pay_and_mine(peer, wallet, range(3, 6))
+            await one.told.until(lambda: len(one.told.amounts) == 6)
+            last = await away(peer.height)
+            await one.told.until(lambda: one.told.heights[-1:] == [last])
+    assert one.told.amounts == [COIN_BASE + amount for amount in range(6)]
+    assert one.told.heights == list(range(since + 1, last + 1))
