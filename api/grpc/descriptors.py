@@ -8,7 +8,7 @@ from importlib.resources import files
 
 from api.grpc.wire import LENGTH, spans
 
-GENERATED = ("proto.goipay", "proto.standard")
+GENERATED = ("proto.goipay", "proto.standard", "proto")
 FILE_NAME = "descriptors.binpb"
 
 _SET_FILE = 1

@@ -4,6 +4,8 @@
 # This file has been @generated
 
 __all__ = (
+    "BadRequest",
+    "BadRequestFieldViolation",
     "ErrorInfo",
     "Status",
 )
@@ -16,6 +18,35 @@ from ...message_pool import default_message_pool
 
 _COMPILER_VERSION = "0.10.1"
 betterproto2.check_compiler_version(_COMPILER_VERSION)
+
+
+@dataclass(eq=False, repr=False)
+class BadRequest(betterproto2.Message):
+    """
+    Which fields of a request are wrong.
+    """
+
+    field_violations: "list[BadRequestFieldViolation]" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, repeated=True
+    )
+
+
+default_message_pool.register_message("google.rpc", "BadRequest", BadRequest)
+
+
+@dataclass(eq=False, repr=False)
+class BadRequestFieldViolation(betterproto2.Message):
+    field: "str" = betterproto2.field(1, betterproto2.TYPE_STRING)
+    """
+    The field's path: "amount_decimal", "policy.bands[1].from_base".
+    """
+
+    description: "str" = betterproto2.field(2, betterproto2.TYPE_STRING)
+
+
+default_message_pool.register_message(
+    "google.rpc", "BadRequest.FieldViolation", BadRequestFieldViolation
+)
 
 
 @dataclass(eq=False, repr=False)
