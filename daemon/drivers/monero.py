@@ -45,7 +45,7 @@ class MoneroSource:
     """A ChainSource for Monero.
 
     `view_keys` gives the distinct private view keys to scan with (32 bytes each); there may be more
-    of them at any time. Destinations are public spend keys of subaddresses (32 bytes), conflict
+    of them at any time. Destinations are as `monero_search` has them (64 bytes), conflict
     keys are key images. `zmq` is the address that the node publishes at (its --zmq-pub), or None.
     The source owns `rpc` and `scanner`, and closes them.
     """

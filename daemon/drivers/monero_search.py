@@ -1,5 +1,9 @@
 """Which outputs are ours: found by the private view keys, named by the index, proved by the sums.
 
+A destination is a subaddress's public spend key D and, after it, the public view key A of its
+wallet: 64 bytes. D alone would not do. Whoever knows one view key that we scan with can aim an
+output found by it at any D, also at one of another wallet, which could neither see nor spend it.
+
 Three steps. Scanning tries every view key on every output; it is dear, so it is done ahead, and
 again only for view keys that came later. Its candidates are then looked up in the index, at the
 moment when a transaction is handed over. What is found counts only if its amount is proved.
@@ -8,6 +12,9 @@ moment when a transaction is handed over. What is found counts only if its amoun
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+
+from nacl import bindings as sodium
 
 from actors.core.chain_events import ChainTx, OutPoint, Output, RefusedOutput
 from actors.core.watch_index import WatchIndex
@@ -34,7 +41,8 @@ class Sought:
 
     def __init__(self, tx: ParsedTx) -> None:
         self.tx = tx
-        self.candidates: list[Candidate] = []
+        self.candidates: list[tuple[bytes, Candidate]] = []
+        """Each with its destination."""
 
 
 class Search:
@@ -61,8 +69,10 @@ class Search:
         if not keys or not sought:
             return
         found = await self._scanner.scan([one.tx for one in sought], keys)
+        public_keys = [_public_key(key) for key in keys]
         for candidate in found:
-            sought[candidate.tx].candidates.append(candidate)
+            destination = candidate.destination + public_keys[candidate.view_key]
+            sought[candidate.tx].candidates.append((destination, candidate))
 
     def match(self, sought: Sought, index: WatchIndex) -> ChainTx | None:
         """What of the transaction concerns us; None when nothing does.
@@ -72,8 +82,8 @@ class Search:
         tx = sought.tx
         paid: dict[int, Output] = {}
         refused: dict[int, RefusedOutput] = {}
-        for candidate in sought.candidates:
-            destination, n = candidate.destination, candidate.output
+        for destination, candidate in sought.candidates:
+            n = candidate.output
             if destination not in index.destinations or n in paid:
                 continue
             amount_base = prove(tx, n, candidate.scalar_secret)
@@ -106,9 +116,10 @@ class Search:
         return ChainTx(tx.txid, outputs, tx.key_images, refused=alarms)
 
 
-def _rivals(tx: ParsedTx, index: WatchIndex) -> bool:
-    """Whether it spends what a transaction that we watch spends."""
-    return any(image in index.conflicts for image in tx.key_images)
+@lru_cache(maxsize=16_384)
+def _public_key(view_key: bytes) -> bytes:
+    key: bytes = sodium.crypto_scalarmult_ed25519_base_noclamp(view_key)
+    return key
 
 
 def unlock_of(unlock_time: int) -> tuple[int | None, int | None]:

@@ -10,7 +10,7 @@ from actors.core.outcomes import KeyRefused
 from actors.ports import Account, Derived, PersistentError, PublicKey
 from daemon.keys.deriver import DeriverStatistics
 from daemon.keys.monero import MoneroKeys, parse, spend_key_of
-from daemon.keys.monero_address import SUBADDRESS, address_text, subaddress
+from daemon.keys.monero_address import SUBADDRESS, address_text, public_key, subaddress
 from daemon.keys.vault import Vault
 from daemon.keys.view_keys import ViewKeys
 
@@ -18,7 +18,8 @@ _CACHED_KEYS = 4096
 
 
 class MoneroDeriver:
-    """The AddressDeriver of Monero; a destination is the subaddress's public spend key.
+    """The AddressDeriver of Monero; a destination is a subaddress's public spend key, and after
+    it the public view key of its wallet: two of 32 bytes.
 
     Keeps the opened view keys of the last `capacity` accounts. For one thread.
     """
@@ -74,7 +75,9 @@ class MoneroDeriver:
         keys = self._opened(account)
         spend, view = subaddress(view=keys.view, spend=keys.spend, major=major, minor=minor)
         self.view_keys(chain.id).add(keys.view)
-        return Derived(address_text(prefix, spend=spend, view=view), spend)
+        # The subaddress's own view key C follows from these two, and needs the private key.
+        destination = spend + public_key(keys.view)
+        return Derived(address_text(prefix, spend=spend, view=view), destination)
 
     def reveal(self, account: Account) -> tuple[str, str]:
         """The private view key and the public spend key, in hexadecimal digits."""

@@ -13,6 +13,7 @@ from daemon.drivers.monero_rpc import open_monero
 from tests.helpers.monero_address import decode
 from tests.helpers.monero_chain import MixedChain, mixed_chain, node_of
 from tests.helpers.monero_coinbase import new_scalar
+from tests.helpers.monero_data import destination
 from tests.helpers.monero_wallet import MoneroWallet
 from tests.helpers.monerod import MoneroNode
 from tests.helpers.recording_log import RecordingLog
@@ -54,9 +55,12 @@ async def test_the_same_outputs_with_the_same_amounts(
     """Nothing more and nothing less, also with other users' view keys beside."""
     assert chain.transactions >= 300
     index = WatchIndex()
-    names = {decode(address).spend: place for place, address in chain.addresses.items()}
-    for destination in names:
-        index.watch(destination, uuid4())
+    names = {
+        destination(decode(address).spend, chain.view_key): place
+        for place, address in chain.addresses.items()
+    }
+    for each in names:
+        index.watch(each, uuid4())
     view_keys = [*(new_scalar() for _ in range(more_keys)), chain.view_key]
     log = RecordingLog()
     rpc = open_monero([node.url], setting="coin.xmr", log=log)

@@ -43,7 +43,17 @@ class Payee:
 
     view_key: bytes
     spend: bytes
-    """Its public spend key: the destination."""
+    """Its public spend key."""
+
+    @property
+    def destination(self) -> bytes:
+        """What the index watches for."""
+        return destination(self.spend, self.view_key)
+
+
+def destination(spend: bytes, view_key: bytes) -> bytes:
+    """A subaddress's public spend key, and the public view key of its wallet."""
+    return spend + base(view_key)
 
 
 def payee(seed: str, *, of: str = "shop") -> Payee:

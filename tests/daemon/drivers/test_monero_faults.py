@@ -124,7 +124,7 @@ FAULTS: dict[str, dict[str, fakes.Fault]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_nothing_is_lost_and_another_node_is_tried(fault: str) -> None:
     shop, index, log = Shop(), WatchIndex(), RecordingLog()
-    index.watch(US.spend, uuid4())
+    index.watch(US.destination, uuid4())
     chain = blocks()
     async with AsyncExitStack() as stack:
         liar, honest = [

@@ -27,6 +27,7 @@ from daemon.drivers.jsonrpc_login import Login
 from daemon.drivers.monero import MoneroSource
 from daemon.drivers.monero_rpc import open_monero
 from tests.helpers.monero_address import decode
+from tests.helpers.monero_data import destination
 from tests.helpers.monero_wallet import MoneroWallet
 from tests.helpers.monerod import COIN_BASE, NOBODY, MoneroNode
 from tests.helpers.recording_log import RecordingLog
@@ -53,10 +54,13 @@ class Shop:
         self.wallet = wallet
         self.view_key = wallet.view_key()
         self.addresses = [wallet.address(0, 1 + n) for n in range(minors)]
-        self.spends = [decode(address).spend for address in self.addresses]
+        self.destinations = [self.destination(address) for address in self.addresses]
         self.index = WatchIndex()
-        for spend in self.spends:
-            self.index.watch(spend, uuid4())
+        for each in self.destinations:
+            self.index.watch(each, uuid4())
+
+    def destination(self, address: str) -> bytes:
+        return destination(decode(address).spend, self.view_key)
 
     def is_paid(self, amount_base: int = AMOUNT) -> bytes:
         return bytes.fromhex(self.wallet.pay(self.addresses[0], amount_base))
@@ -158,9 +162,9 @@ async def test_a_payment_is_seen_and_mined(
         assert isinstance(arrived, TxArrived)
         found = {(o.destination, o.amount_base, o.asset) for o in arrived.tx.outputs}
         assert found == {
-            (shop.spends[0], AMOUNT, "XMR"),
-            (shop.spends[1], 7, "XMR"),
-            (shop.spends[0], 8, "XMR"),
+            (shop.destinations[0], AMOUNT, "XMR"),
+            (shop.destinations[1], 7, "XMR"),
+            (shop.destinations[0], 8, "XMR"),
         }
         snapshot = await source.read_mempool(shop.index)
         assert txid in snapshot.txids
@@ -184,7 +188,7 @@ async def test_a_coinbase_is_found_and_locked(
     xmr_node: MoneroNode, xmr_wallet: MoneroWallet
 ) -> None:
     shop = await away(Shop, xmr_wallet)
-    main = decode(await away(xmr_wallet.address)).spend
+    main = shop.destination(await away(xmr_wallet.address))
     shop.index.watch(main, uuid4())
     await away(xmr_node.mine, 1, await away(xmr_wallet.address))
     async with source_of(shop, plain_url(xmr_node)) as source:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -31,7 +32,7 @@ Found = list[tuple[BlockRef, tuple[ChainTx, ...]]]
 def index_of(*payees: Payee) -> WatchIndex:
     index = WatchIndex()
     for each in payees:
-        index.watch(each.spend, uuid4())
+        index.watch(each.destination, uuid4())
     return index
 
 
@@ -153,8 +154,8 @@ async def test_payments_in_blocks_are_found_and_proved(node: FakeMonero) -> None
     assert (first.height, first.hash, none) == (5, node.blocks_held[5].hash, ())
     assert match.txid == paid.txid
     assert [(o.outpoint.index, o.destination, o.amount_base, o.asset) for o in match.outputs] == [
-        (1, US.spend, 5, "XMR"),
-        (2, second.spend, 7, "XMR"),
+        (1, US.destination, 5, "XMR"),
+        (2, second.destination, 7, "XMR"),
     ]
     assert match.spends == (image("a"),)
     assert all(o.one_time_key and o.unlock_height is None is o.unlock_ms for o in match.outputs)
@@ -198,9 +199,23 @@ async def test_an_amount_that_is_not_proved_is_refused_and_said(node: FakeMonero
         ((_, (match,)),) = await read(source, range(5, 6), index_of(US))
     assert [output.amount_base for output in match.outputs] == [4]
     (refused,) = match.refused
-    assert (refused.outpoint.index, refused.destination, refused.asset) == (0, US.spend, "XMR")
+    assert (refused.outpoint.index, refused.destination, refused.asset) == (
+        0,
+        US.destination,
+        "XMR",
+    )
     assert "commitment" in refused.reason
     assert "refused an output" in str(log.lines)
+
+
+async def test_an_output_aimed_at_a_foreign_address_by_a_view_key_is_none(node: FakeMonero) -> None:
+    """Its maker knows a view key of ours; who owns the address could neither see nor spend it."""
+    thief = payee("thief", of="another shop")
+    aimed = replace(thief, spend=US.spend)
+    node.mine(tx("a", Pays(aimed, 5)))
+    async with source_of(node, keys=[thief.view_key, US.view_key]) as source:
+        ((_, txs),) = await read(source, range(5, 6), index_of(US, thief))
+    assert txs == ()
 
 
 async def test_key_images_of_payments_we_wait_for_are_conflicts(node: FakeMonero) -> None:
@@ -226,10 +241,10 @@ async def test_addresses_and_view_keys_that_come_after_the_scan(node: FakeMonero
     async with source_of(node, keys=keys) as source:
         reader = source.read_blocks(range(5, 11), index)
         found = [await anext(reader), await anext(reader)]
-        index.watch(late.spend, uuid4())
+        index.watch(late.destination, uuid4())
         found.append(await anext(reader))
         keys.append(later.view_key)
-        index.watch(later.spend, uuid4())
+        index.watch(later.destination, uuid4())
         found += [each async for each in reader]
     amounts = [[o.amount_base for tx in txs for o in tx.outputs] for _, txs in found]
     assert amounts == [[], [], [5], [5, 6], [5, 6], [5, 6]]

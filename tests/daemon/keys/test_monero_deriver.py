@@ -9,6 +9,7 @@ from actors.core.assets import Chain
 from actors.core.outcomes import KeyRefused
 from actors.ports import Account, PersistentError, PublicKey
 from daemon.keys import Keyring, ViewKeys
+from daemon.keys.monero_address import public_key
 from daemon.keys.monero_deriver import MoneroDeriver
 from tests.daemon.keys import monero_samples as samples
 from tests.daemon.keys.monero_samples import GOIPAY_SPEND, GOIPAY_VIEW, SPEND, VIEW
@@ -41,7 +42,7 @@ def test_vectors_and_destinations():
         found = deriver.derive(XMR, account, network="mainnet", major=major, minor=minor)
         assert found.address == expected
         own, _ = samples.subaddress(bytes.fromhex(VIEW), bytes.fromhex(SPEND), major, minor)
-        assert found.destination == own
+        assert found.destination == own + public_key(bytes.fromhex(VIEW))
     goipay = account_for(deriver, GOIPAYS, number=2)
     first = deriver.derive(XMR, goipay, network="stagenet", major=0, minor=1)
     assert first.address == samples.GOIPAY_FIRST
