@@ -23,6 +23,7 @@ from actors.core.invoice import Invoice
 from actors.core.outcomes import KeyInUse, KeyRefused, NoSuchUser, UserExists
 from actors.core.watch_index import WatchIndex
 from actors.published import Filter, PublishedPage
+from actors.webhook_book import WebhookBook
 
 # --- failures of the world ------------------------------------------------------------------------
 
@@ -443,6 +444,9 @@ class ChainBook(Protocol):
 
 class Store(EventLog, InvoiceBook, Directory, ChainBook, AccessBook, Protocol):
     """All that is durable, behind one door."""
+
+    @property
+    def webhooks(self) -> WebhookBook: ...
 
     def statistics(self) -> StoreStatistics: ...
 

@@ -32,9 +32,11 @@ from actors.ports import (
     VersionConflict,
 )
 from actors.published import Filter, Published, PublishedPage
+from actors.webhook_book import WebhookBook
 from daemon.store.directory import FIRST_INDEX, next_index
 from daemon.store.errors import ReuseError, UnknownAccountError
 from daemon.store.memory_access import MemoryAccess
+from daemon.store.memory_webhooks import MemoryWebhooks
 from daemon.store.requests import check_steps
 
 _STRETCH = 4096
@@ -60,6 +62,10 @@ class MemoryStore(MemoryAccess):
         self._quarantine: dict[UUID, tuple[str, int]] = {}
         self._commits = 0
         self._log_id = token_hex(4)
+        self.webhooks: WebhookBook = MemoryWebhooks(
+            log=lambda: self._log,
+            user_of=lambda invoice_id: self._invoices[invoice_id].invoice.terms.user_id,
+        )
 
     # --- event log --------------------------------------------------------------------------------
 

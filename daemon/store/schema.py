@@ -215,3 +215,55 @@ idempotency = Table(
     Column("resource_id", UuidBytes, nullable=False),
     Column("created_at_ms", BigInteger, nullable=False, index=True),
 )
+
+webhook_endpoints = Table(
+    "webhook_endpoints",
+    metadata,
+    Column("id", UuidBytes, primary_key=True),
+    Column("user_id", UuidBytes, nullable=True),
+    Column("url", Text, nullable=False),
+    Column("types", Text, nullable=False),
+    # Sealed, both.
+    Column("secret", LargeBinary, nullable=False),
+    Column("old_secret", LargeBinary, nullable=True),
+    Column("old_until_ms", BigInteger, nullable=True),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("cursor", BigInteger, nullable=False),
+    Column("paused", Text, nullable=True),
+    Column("paused_at_ms", BigInteger, nullable=True),
+    Column("failing_since_ms", BigInteger, nullable=True),
+    Column("failures", BigInteger, nullable=False),
+)
+
+webhook_owed = Table(
+    "webhook_owed",
+    metadata,
+    Column("endpoint_id", UuidBytes, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("lane", UuidBytes, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("attempts", BigInteger, nullable=False),
+    Column("first_at_ms", BigInteger, nullable=True),
+    Column("next_at_ms", BigInteger, nullable=False),
+    Column("dead", Boolean, nullable=False),
+    Column("error", Text, nullable=True),
+    Column("notice", LargeBinary, nullable=True),
+)
+
+webhook_attempts = Table(
+    "webhook_attempts",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("endpoint_id", UuidBytes, nullable=False),
+    Column("event_id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("seq", BigInteger, nullable=True),
+    Column("invoice_id", UuidBytes, nullable=True),
+    Column("number", BigInteger, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("latency_ms", BigInteger, nullable=False),
+    Column("status", BigInteger, nullable=True),
+    Column("error", Text, nullable=True),
+    Column("outcome", Text, nullable=False),
+)
+Index(None, webhook_attempts.c.endpoint_id, webhook_attempts.c.id)

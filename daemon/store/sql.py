@@ -28,11 +28,13 @@ from actors.ports import (
     VersionConflict,
 )
 from actors.published import Filter, PublishedPage
+from actors.webhook_book import WebhookBook
 from daemon.store import directory, log, outbox, reads
 from daemon.store.database import READERS, Database
 from daemon.store.errors import display, explain
 from daemon.store.requests import Allocate, Append, Operation, SaveCursor
 from daemon.store.sql_access import SqlAccess
+from daemon.store.webhooks import SqlWebhooks
 from daemon.store.writer import Writer
 
 T = TypeVar("T")
@@ -49,6 +51,7 @@ class SqlStore(SqlAccess):
         self._writer = writer
         self._limiter = trio.CapacityLimiter(READERS)
         self._log_id: str | None = None
+        self.webhooks: WebhookBook = SqlWebhooks(write=self._do, read=self._read)
 
     # --- event log --------------------------------------------------------------------------------
 
