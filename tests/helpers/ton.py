@@ -209,7 +209,8 @@ class TonPeer(TonServer):
     ) -> TonAddress:
         """Return a new master. Another ``salt``: the same in every respect but its address.
 
-        ``stablecoin`` has the layout of USDT, six decimals, and its wallet code in a library.
+        ``stablecoin`` has the layout of USDT and its wallet code in a library; the published
+        contract says 9 decimals on chain whatever ``decimals`` is.
         ``odd`` derives wallet addresses as no other does, and mints nothing.
         """
         owner = (admin or self.payer).address
