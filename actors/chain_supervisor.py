@@ -18,6 +18,7 @@ from actors.core.assets import Chain
 from actors.core.chain_events import ChainEvent
 from actors.core.chain_view import BlockRef, ChainView
 from actors.core.events import Terms
+from actors.core.inputs import CancelAsked
 from actors.core.invoice import Invoice
 from actors.core.watch_index import WatchIndex
 from actors.invoice_actor import ActorStatistics, InvoiceActors
@@ -157,6 +158,16 @@ class ChainSupervisor:
         assert self._actors is not None, "run() has started"
         self._router.index.watch(terms.destination, terms.invoice_id)
         return await self._actors.create(terms)
+
+    async def cancel(self, invoice_id: UUID) -> None:
+        """Have the invoice cancelled if nothing was paid to it; durable when this returns.
+
+        What came of it is in the invoice's state. It is decided in line with what the chain says.
+        """
+        assert self._actors is not None, "run() has started"
+        tip_height = self._cursor.view.tip.height if self._cursor else 0
+        asked = CancelAsked(self._clock.now_ms())
+        await self._actors.deliver({invoice_id: [asked]}, height=tip_height + 1)
 
     def health(self) -> ChainHealth:
         progress = self._watcher.progress if self._watcher else WatchProgress()

@@ -7,25 +7,26 @@ write, and then nothing has happened.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from actors.chain_supervisor import ChainHealth, ChainState, ChainSupervisor
 from actors.core.assets import Asset, Catalogue
 from actors.core.events import Terms
-from actors.core.invoice import Invoice
+from actors.core.invoice import Invoice, State
 from actors.core.outcomes import (
-    AmountRefused,
     AssetDisabled,
+    CancelRefusal,
     InvoiceRefusal,
     KeyRefused,
     KeysRefusal,
     NoKey,
     NoSuchInvoice,
     NoSuchUser,
+    NotCancellable,
     UnknownAsset,
     UserExists,
 )
+from actors.new_invoice import Agreement, NewInvoice, agree
 from actors.ports import (
     Account,
     AddressDeriver,
@@ -35,29 +36,16 @@ from actors.ports import (
     PersistentError,
     PublicKey,
     Store,
+    TransientError,
     WallClock,
 )
+
+__all__ = ["Invoicing", "NewInvoice"]
 
 MIN_TTL_MS = 10_000
 """A shorter time to pay is raised to this."""
 LAST_INSTANT_MS = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z: no wire or database that we speak knows a later one."""
-
-
-@dataclass(frozen=True, slots=True)
-class NewInvoice:
-    """What is asked of an invoice."""
-
-    user_id: UUID
-    asset: str
-    amount_base: int
-    """0 asks for any amount."""
-    ttl_ms: int
-    """Time to pay; raised to 10 s, and cut at the end of the year 9999."""
-    confirmations: int | None = None
-    """None: the chain's default."""
-    expires_at_ms: int | None = None
-    """The deadline itself, instead of `ttl_ms`, within the same bounds."""
 
 
 class Invoicing:
@@ -115,8 +103,9 @@ class Invoicing:
 
     async def create_invoice(self, wanted: NewInvoice) -> Invoice | InvoiceRefusal:
         """Give out a fresh address; the invoice is durable and watched when this returns."""
-        if wanted.amount_base < 0:
-            return AmountRefused("the amount is below 0")
+        agreed = agree(wanted)
+        if not isinstance(agreed, Agreement):
+            return agreed
         if not await self._store.has_user(wanted.user_id):
             return NoSuchUser(wanted.user_id)
         asset = self.catalogue.assets.get(wanted.asset)
@@ -128,24 +117,34 @@ class Invoicing:
         account = await self._store.account(wanted.user_id, asset.chain)
         if account is None:
             return NoKey(wanted.user_id, asset.chain)
+        return await self._create(wanted, agreed, supervisor, account, network)
+
+    async def _create(
+        self,
+        wanted: NewInvoice,
+        agreed: Agreement,
+        supervisor: ChainSupervisor,
+        account: Account,
+        network: str,
+    ) -> Invoice | AssetDisabled:
         major, minor = await self._store.allocate_index(account.id)
         try:
             derived = self._deriver.derive(
                 supervisor.chain, account, network=network, major=major, minor=minor
             )
         except PersistentError as error:
-            return AssetDisabled(asset.id, str(error))
+            return AssetDisabled(wanted.asset, str(error))
         now_ms = self._clock.now_ms()
         expires_at_ms = wanted.expires_at_ms
         if expires_at_ms is None:
             expires_at_ms = now_ms + wanted.ttl_ms
-        confirmations = wanted.confirmations
+        confirmations = agreed.confirmations
         return await supervisor.create(
             Terms(
                 invoice_id=self._new_id(),
                 user_id=wanted.user_id,
-                asset=asset.id,
-                chain=asset.chain,
+                asset=wanted.asset,
+                chain=supervisor.chain.id,
                 network=network,
                 address=derived.address,
                 destination=derived.destination,
@@ -158,10 +157,39 @@ class Invoicing:
                 created_at_ms=now_ms,
                 expires_at_ms=min(LAST_INSTANT_MS, max(now_ms + MIN_TTL_MS, expires_at_ms)),
                 watch_depth=supervisor.policy.settled_watch_depth,
-                finality=supervisor.policy.finality if confirmations is None else None,
+                finality=None if agreed.counts else supervisor.policy.finality,
                 memo=derived.memo,
+                policy=agreed.policy,
+                metadata=agreed.metadata,
             )
         )
+
+    async def cancel(self, invoice_id: UUID) -> Invoice | CancelRefusal:
+        """Withdraw an invoice to which nothing was paid; durable when this returns.
+
+        An invoice that is cancelled already is returned as it is. The address stays watched: money
+        that comes all the same is recorded as late.
+        """
+        row = await self._store.invoice(invoice_id)
+        if row is None:
+            return NoSuchInvoice(invoice_id)
+        terms = row.invoice.terms
+        supervisor = self.chains.get(terms.chain)
+        if supervisor is None:
+            return AssetDisabled(terms.asset, f"coin.{terms.chain}.daemon.url is not set")
+        if row.invoice.state is State.PENDING:
+            await supervisor.cancel(invoice_id)
+            row = await self._store.invoice(invoice_id)
+            assert row is not None, "invoices are never deleted"
+        invoice = row.invoice
+        if invoice.state is State.CANCELLED:
+            return invoice
+        if invoice.state is State.PENDING and not invoice.received_base:
+            raise TransientError(
+                f"invoice {invoice_id} could not be cancelled, and is as it was: the daemon's log"
+                " says why; try again in a moment"
+            )
+        return NotCancellable(invoice_id, invoice.state.value)
 
     async def invoice(self, invoice_id: UUID) -> InvoiceRow | NoSuchInvoice:
         row = await self._store.invoice(invoice_id)

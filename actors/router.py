@@ -66,8 +66,9 @@ class Router:
             return
         invoice_id = after.terms.invoice_id
         self.index.update(before, after)
-        if before is None and after.open and not after.deadline_reached:
-            self._instants.remind(invoice_id, after.terms.expires_at_ms)
+        due_ms = after.due_ms()
+        if due_ms is not None and (before is None or before.due_ms() != due_ms):
+            self._instants.remind(invoice_id, due_ms)
         if (unlock_ms := after.unlock_ms()) is not None:
             self._instants.remind(invoice_id, unlock_ms)
         if (unlock_height := after.unlock_height()) is not None:
@@ -163,7 +164,15 @@ class Router:
             expected = dict.fromkeys(index.waiting(tx.txid), ())
             for invoice_id, outputs in {**expected, **payees}.items():
                 mail.setdefault(invoice_id, []).append(
-                    TxIncluded(tx.txid, outputs, block, at_ms, replaces=losers, spends=tx.spends)
+                    TxIncluded(
+                        tx.txid,
+                        outputs,
+                        block,
+                        at_ms,
+                        replaces=losers,
+                        spends=tx.spends,
+                        replaceable=bool(tx.replaceable),
+                    )
                 )
             removed = (RemovedTx(loser, Removal.DOUBLE_SPENT, tx.txid) for loser in losers)
             self._removed(mail, removed, at_ms, told=payees)
@@ -198,6 +207,7 @@ class Router:
                         spends=tx.spends,
                         known_since_ms=since_ms,
                         tip_height=tip_height,
+                        replaceable=bool(tx.replaceable),
                     )
                 )
             removed = (RemovedTx(loser, Removal.REPLACED, tx.txid) for loser in losers)

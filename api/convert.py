@@ -26,11 +26,17 @@ STATUS_OF: Mapping[State, InvoiceStatusType] = MappingProxyType(
         State.SEEN: InvoiceStatusType.PENDING_MEMPOOL,
         State.SETTLED: InvoiceStatusType.CONFIRMED,
         State.EXPIRED: InvoiceStatusType.EXPIRED,
+        # GoiPay has no word for it: to its clients the time to pay is over.
+        State.CANCELLED: InvoiceStatusType.EXPIRED,
     }
 )
 STATUS_WORD: Mapping[State, str] = MappingProxyType(
-    {state: str(status.name) for state, status in STATUS_OF.items()}
+    {
+        **{state: str(status.name) for state, status in STATUS_OF.items()},
+        State.CANCELLED: "CANCELLED",
+    }
 )
+"""The REST interface's words."""
 STATE_OF_WORD: Mapping[str, State] = MappingProxyType(
     {word: state for state, word in STATUS_WORD.items()}
 )
@@ -118,7 +124,7 @@ def wire_invoice(invoice: Invoice, catalogue: Catalogue) -> WireInvoice | None:
         coin=coin,
         required_amount=to_double(terms.required_base, asset.exponent),
         actual_amount=to_double(invoice.received_base, asset.exponent),
-        confirmations_required=terms.confirmations,
+        confirmations_required=invoice.confirmations,
         created_at=instant(terms.created_at_ms),
         confirmed_at=NEVER if settled_at_ms is None else instant(settled_at_ms),
         status=STATUS_OF[invoice.state],

@@ -16,17 +16,21 @@ from actors.core.outcomes import (
     AssetDisabled,
     KeyInUse,
     KeyRefused,
+    MetadataRefused,
     NoKey,
     NoSuchInvoice,
     NoSuchUser,
+    NotCancellable,
+    PolicyRefused,
     Refusal,
     UnknownAsset,
     UserExists,
 )
 from actors.ports import PersistentError, TransientError
 
-INVALID_ARGUMENT, INTERNAL = 3, 13
-"""Status codes of gRPC (grpc/doc/statuscodes.md); GoiPay answers with no others."""
+INVALID_ARGUMENT, FAILED_PRECONDITION, INTERNAL = 3, 9, 13
+"""Status codes of gRPC (grpc/doc/statuscodes.md); GoiPay answers with the first and the last."""
+
 
 INVALID_USER_ID = "Invalid userId (invalid UUID)."
 INVALID_PAYMENT_ID = "Invalid paymentId (invalid UUID)."
@@ -132,6 +136,27 @@ KINDS: Mapping[str, Kind] = {
             "The amount cannot be asked for",
             "Give an amount of 0 or more; 0 asks for any amount.",
             INVALID_ARGUMENT,
+        ),
+        Kind(
+            "POLICY_REFUSED",
+            422,
+            "The policy cannot be used",
+            "Mend what the detail says; docs/invoice-states.md says what policies do.",
+            INVALID_ARGUMENT,
+        ),
+        Kind(
+            "METADATA_REFUSED",
+            422,
+            "The metadata cannot be kept",
+            "Keep less with the invoice: texts by name, at most 4 KB as JSON.",
+            INVALID_ARGUMENT,
+        ),
+        Kind(
+            "NOT_CANCELLABLE",
+            409,
+            "The invoice cannot be cancelled",
+            "Only an invoice that waits and has received nothing can be cancelled.",
+            FAILED_PRECONDITION,
         ),
         Kind(
             "STORE_UNAVAILABLE",
@@ -245,6 +270,8 @@ def answer(refusal: Refusal) -> Answer:
                 f"The amount is refused: {refusal.reason}.",
                 "Invoice amount can't be below 0.",
             )
+        case PolicyRefused() | MetadataRefused() | NotCancellable():
+            return _terms_answer(refusal)
         case NoKey() | UnknownAsset() | AssetDisabled():
             return _asset_answer(refusal)
         case _:
@@ -263,6 +290,25 @@ def invalid_user_id() -> Answer:
 
 def invalid_invoice_id() -> Answer:
     return _answer("INVALID_INVOICE_ID", KINDS["INVALID_INVOICE_ID"].advice, INVALID_PAYMENT_ID)
+
+
+def _terms_answer(refusal: PolicyRefused | MetadataRefused | NotCancellable) -> Answer:
+    match refusal:
+        case PolicyRefused():
+            return _answer(
+                "POLICY_REFUSED", f"The policy is refused: {refusal.reason}.", INVOICE_FAILED
+            )
+        case MetadataRefused():
+            return _answer(
+                "METADATA_REFUSED", f"The metadata is refused: {refusal.reason}.", INVOICE_FAILED
+            )
+        case NotCancellable():
+            return _answer(
+                "NOT_CANCELLABLE",
+                f"Invoice {refusal.invoice_id} is {refusal.state}, or money has come to it.",
+                invoice_id=str(refusal.invoice_id),
+                state=refusal.state,
+            )
 
 
 def _asset_answer(refusal: NoKey | UnknownAsset | AssetDisabled) -> Answer:

@@ -68,6 +68,9 @@ class ChainTx:
     downtime it tells a timely payment from a late one."""
     refused: tuple[RefusedOutput, ...] = ()
     """Outputs to watched destinations that are no payments, and somebody has to know."""
+    replaceable: bool | None = None
+    """Whether its own inputs signal that it may be replaced (BIP 125); a signal that it inherits
+    from an unconfirmed ancestor is not looked for. None where a chain or driver does not say."""
 
 
 class Removal(Enum):

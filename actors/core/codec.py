@@ -2,7 +2,7 @@
 
 Bytes are lower-case hex, money is a string of decimal digits (JSON numbers end at 2**53), instants
 are integers of Unix milliseconds. `from_json(to_json(x)) == x` for every event and state. What only
-some chains have (OPTIONAL) is left out where there is none.
+some chains or policies have (OPTIONAL) is left out where there is none.
 """
 
 from __future__ import annotations
@@ -19,6 +19,12 @@ from actors.core import events as ev
 from actors.core.chain_events import OutPoint, Removal
 from actors.core.invoice import Invoice, State
 from actors.core.payment import Payment, Refusal
+from actors.core.policy_json import (
+    applied_from_json,
+    applied_to_json,
+    policy_from_json,
+    policy_to_json,
+)
 
 Json = dict[str, Any]
 
@@ -37,6 +43,7 @@ _KINDS: dict[str, type[ev.Event]] = {
         ev.InvoiceSettled,
         ev.DeadlineReached,
         ev.InvoiceExpired,
+        ev.InvoiceCancelled,
         ev.SettlementReversed,
         ev.SettlementRestored,
     )
@@ -49,12 +56,12 @@ class CodecError(ValueError):
 
 def event_to_json(event: ev.Event) -> Json:
     """The event's fields without `kind`, which is stored beside them."""
-    names, values_of, encoders, has_optional = _ENCODERS[type(event)]
+    names, values_of, encoders, add_optional = _ENCODERS[type(event)]
     encoded = dict(zip(names, values_of(event), strict=True))
     for name, encode in encoders:
         encoded[name] = encode(encoded[name])
-    if has_optional:
-        _add_optional(encoded, event)
+    if add_optional is not None:
+        add_optional(encoded, event)
     return encoded
 
 
@@ -141,6 +148,10 @@ def terms_to_json(terms: ev.Terms) -> Json:
     }
     if terms.memo is not None:
         encoded["memo"] = terms.memo
+    if terms.policy is not None:
+        encoded["policy"] = policy_to_json(terms.policy)
+    if terms.metadata:
+        encoded["metadata"] = dict(terms.metadata)
     return encoded
 
 
@@ -169,13 +180,15 @@ def terms_from_json(data: Json) -> ev.Terms:
             watch_depth=data["watch_depth"],
             finality=data.get("finality"),
             memo=data.get("memo"),
+            policy=policy_from_json(data["policy"]) if "policy" in data else None,
+            metadata=tuple(data["metadata"].items()) if "metadata" in data else (),
         )
     except (TypeError, ValueError, KeyError, AttributeError) as error:
         raise CodecError(f"invoice terms cannot be read: {error}") from error
 
 
-OPTIONAL = ("one_time_key", "unlock_height", "unlock_ms")
-"""Fields of PaymentSeen, PaymentIncluded and Payment that are written only where they are set."""
+OPTIONAL = ("one_time_key", "unlock_height", "unlock_ms", "replaceable", "policies")
+"""Fields of events that are written only where they are set."""
 _STATES = {state.value: state for state in State}
 
 
@@ -210,56 +223,80 @@ def _encoder(kind: type[ev.Event], name: str) -> Callable[[Any], Any] | None:
             return None
 
 
-_Encoder = tuple[
-    tuple[str, ...],
-    Callable[[Any], tuple[Any, ...]],
-    tuple[tuple[str, Callable[[Any], Any]], ...],
-    bool,
-]
-
-
-def _encoder_of(kind: type[ev.Event]) -> _Encoder:
-    """The fields, what reads them all at once, the encoders of those that need one, and whether
-    there may be OPTIONAL ones beside them."""
-    every = [field.name for field in fields(kind)]
-    names = tuple(name for name in every if name not in OPTIONAL)
-    special = ((name, _encoder(kind, name)) for name in names)
-    encoders = tuple((name, encode) for name, encode in special if encode is not None)
-    values_of = attrgetter(*names) if len(names) > 1 else lambda event: (event.at_ms,)
-    return names, values_of, encoders, len(names) < len(every)
-
-
-_ENCODERS: dict[type, _Encoder] = {kind: _encoder_of(kind) for kind in _KINDS.values()}
-
-
-def _decode(kind: type[ev.Event], name: str, value: Any) -> Any:
-    if value is None:
-        return None
-    match name:
-        case "block_hash" | "by" | "one_time_key":
-            return bytes.fromhex(value)
-        case "outpoint":
-            return OutPoint(bytes.fromhex(value[0]), value[1])
-        case "spends":
-            return tuple(map(bytes.fromhex, value))
-        case "reason" if kind is ev.PaymentDisplaced:
-            return Removal(value)
-        case "terms":
-            return terms_from_json(value)
-        case _ if name.endswith("_base"):
-            return int(value)
-        case _:
-            return value
-
-
-def _add_optional(encoded: Json, of: Any) -> None:
+def _add_placed(encoded: Json, of: ev.PaymentSeen | ev.PaymentIncluded) -> None:
     """OPTIONAL, spelt out: hardly any event has them, and every one is on its way to the disk."""
+    _add_lock(encoded, of)
+    if of.replaceable:
+        encoded["replaceable"] = True
+    if of.policies:
+        encoded["policies"] = applied_to_json(of.policies)
+
+
+def _add_policies(encoded: Json, of: Any) -> None:
+    if of.policies:
+        encoded["policies"] = applied_to_json(of.policies)
+
+
+def _add_lock(encoded: Json, of: ev.PaymentSeen | ev.PaymentIncluded | Payment) -> None:
     if of.one_time_key is not None:
         encoded["one_time_key"] = of.one_time_key.hex()
     if of.unlock_height is not None:
         encoded["unlock_height"] = of.unlock_height
     if of.unlock_ms is not None:
         encoded["unlock_ms"] = of.unlock_ms
+
+
+_Encoder = tuple[
+    tuple[str, ...],
+    Callable[[Any], tuple[Any, ...]],
+    tuple[tuple[str, Callable[[Any], Any]], ...],
+    Callable[[Json, Any], None] | None,
+]
+
+
+def _encoder_of(kind: type[ev.Event]) -> _Encoder:
+    """The fields, what reads them all at once, the encoders of those that need one, and what adds
+    the OPTIONAL ones that are set."""
+    every = [field.name for field in fields(kind)]
+    names = tuple(name for name in every if name not in OPTIONAL)
+    special = ((name, _encoder(kind, name)) for name in names)
+    encoders = tuple((name, encode) for name, encode in special if encode is not None)
+    values_of = attrgetter(*names) if len(names) > 1 else lambda event: (event.at_ms,)
+    if len(names) == len(every):
+        return names, values_of, encoders, None
+    return names, values_of, encoders, _add_placed if "unlock_ms" in every else _add_policies
+
+
+_ENCODERS: dict[type, _Encoder] = {kind: _encoder_of(kind) for kind in _KINDS.values()}
+
+
+def _outpoint(value: Any) -> OutPoint:
+    return OutPoint(bytes.fromhex(value[0]), value[1])
+
+
+def _spends(value: Any) -> tuple[bytes, ...]:
+    return tuple(map(bytes.fromhex, value))
+
+
+_DECODERS: dict[str, Callable[[Any], Any]] = {
+    "block_hash": bytes.fromhex,
+    "by": bytes.fromhex,
+    "one_time_key": bytes.fromhex,
+    "outpoint": _outpoint,
+    "spends": _spends,
+    "terms": terms_from_json,
+    "policies": applied_from_json,
+}
+
+
+def _decode(kind: type[ev.Event], name: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if (decode := _DECODERS.get(name)) is not None:
+        return decode(value)
+    if name == "reason" and kind is ev.PaymentDisplaced:
+        return Removal(value)
+    return int(value) if name.endswith("_base") else value
 
 
 def _refusal_to_json(refusal: Refusal) -> Json:
@@ -288,7 +325,11 @@ def _payment_to_json(payment: Payment) -> Json:
         "gone_by": payment.gone_by.hex() if payment.gone_by else None,
         "spends": _hexes(payment.spends),
     }
-    _add_optional(encoded, payment)
+    _add_lock(encoded, payment)
+    if payment.replaceable:
+        encoded["replaceable"] = True
+    if payment.accepted:
+        encoded["accepted"] = True
     return encoded
 
 
@@ -307,4 +348,6 @@ def _payment_from_json(data: Json) -> Payment:
         one_time_key=bytes.fromhex(data["one_time_key"]) if "one_time_key" in data else None,
         unlock_height=data.get("unlock_height"),
         unlock_ms=data.get("unlock_ms"),
+        replaceable=data.get("replaceable", False),
+        accepted=data.get("accepted", False),
     )

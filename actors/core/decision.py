@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import assert_never
 
+from actors.core import applied
 from actors.core.chain_events import Output, Removal
 from actors.core.events import (
     DeadlineReached,
     Event,
+    InvoiceCancelled,
     InvoiceCovered,
     InvoiceCreated,
     InvoiceExpired,
@@ -31,6 +33,7 @@ from actors.core.events import (
 )
 from actors.core.inputs import (
     KEPT_SPENDS,
+    CancelAsked,
     ChainShortened,
     HeightFinal,
     HeightTaken,
@@ -44,6 +47,7 @@ from actors.core.inputs import (
 )
 from actors.core.invoice import Invoice, State, evolve
 from actors.core.payment import Payment
+from actors.core.policy import Applied
 
 KEEP_REFUSED = 16
 """Refused outputs recorded of one invoice: enough for an alarm, and a bound on what a stranger can
@@ -65,6 +69,7 @@ def decide(invoice: Invoice, happened: Input) -> tuple[Event, ...]:
     at_ms = happened.at_ms
     tip_height: int | None = None
     final_height: int | None = None
+    read_up_to_ms: int | None = None
     match happened:
         case TxSeen():
             _see(draft, happened)
@@ -91,9 +96,14 @@ def decide(invoice: Invoice, happened: Input) -> tuple[Event, ...]:
             final_height = happened.height
         case TimeReached():
             _reach_time(draft, at_ms)
+            read_up_to_ms = at_ms
+        case CancelAsked():
+            if invoice.state is State.PENDING and not invoice.received_base:
+                draft.record(InvoiceCancelled(at_ms))
         case _:
             assert_never(happened)
-    _follow(draft, at_ms, tip_height if invoice.terms.finality is None else final_height)
+    deciding_height = tip_height if invoice.terms.finality is None else final_height
+    _follow(draft, at_ms, deciding_height, read_up_to_ms)
     return tuple(draft.events)
 
 
@@ -126,7 +136,7 @@ def _see_output(draft: _Draft, output: Output, seen: TxSeen) -> None:
     if known is not None and known.gone is None:
         return
     since_ms = seen.at_ms if seen.known_since_ms is None else min(seen.at_ms, seen.known_since_ms)
-    first_seen_ms, late = _timing(draft.invoice, known, seen.replaces, since_ms)
+    first_seen_ms, late, policies = _timing(draft.invoice, known, seen.replaces, since_ms)
     unlock_height, unlock_ms = _lock(known, output, tip_height=seen.tip_height, at_ms=since_ms)
     draft.record(
         PaymentSeen(
@@ -140,6 +150,8 @@ def _see_output(draft: _Draft, output: Output, seen: TxSeen) -> None:
             one_time_key=output.one_time_key,
             unlock_height=unlock_height,
             unlock_ms=unlock_ms,
+            replaceable=seen.replaceable and _minds_replacement(draft.invoice),
+            policies=policies,
         )
     )
 
@@ -163,7 +175,7 @@ def _include_output(draft: _Draft, output: Output, included: TxIncluded) -> None
             PaymentDisconnected(included.at_ms, known.outpoint, known.height, known.block_hash)
         )
     since_ms = _by_header(block.time_s * 1000, included.at_ms)
-    first_seen_ms, late = _timing(draft.invoice, known, included.replaces, since_ms)
+    first_seen_ms, late, policies = _timing(draft.invoice, known, included.replaces, since_ms)
     unlock_height, unlock_ms = _lock(known, output, tip_height=block.height, at_ms=since_ms)
     draft.record(
         PaymentIncluded(
@@ -179,8 +191,16 @@ def _include_output(draft: _Draft, output: Output, included: TxIncluded) -> None
             one_time_key=output.one_time_key,
             unlock_height=unlock_height,
             unlock_ms=unlock_ms,
+            replaceable=included.replaceable and _minds_replacement(draft.invoice),
+            policies=policies,
         )
     )
+
+
+def _minds_replacement(invoice: Invoice) -> bool:
+    """Whether a signal for replacement is worth a record: only the policy makes it matter."""
+    policy = invoice.terms.policy
+    return policy is not None and policy.rbf_confirmations is not None
 
 
 def _by_header(mined_ms: int | None, at_ms: int) -> int:
@@ -228,8 +248,9 @@ def _reach_time(draft: _Draft, at_ms: int) -> None:
 
 def _unlock(draft: _Draft, payment: Payment, ended_ms: int, *, at_ms: int) -> None:
     invoice = draft.invoice
-    late = invoice.state is State.EXPIRED or ended_ms > invoice.terms.expires_at_ms
-    draft.record(PaymentUnlocked(at_ms, payment.outpoint, late))
+    late = invoice.unpaid or ended_ms > invoice.terms.expires_at_ms
+    policies = applied.to_late_money(invoice, ended_ms) if late else ()
+    draft.record(PaymentUnlocked(at_ms, payment.outpoint, late, policies))
 
 
 def _refuse(draft: _Draft, refused: OutputsRefused) -> None:
@@ -242,24 +263,33 @@ def _refuse(draft: _Draft, refused: OutputsRefused) -> None:
 
 def _timing(
     invoice: Invoice, known: Payment | None, replaces: tuple[bytes, ...], at_ms: int
-) -> tuple[int, bool]:
-    """When the money was first seen, and whether that was too late.
+) -> tuple[int, bool, tuple[Applied, ...]]:
+    """When the money was first seen, whether that was too late, and by what it counts if it was.
 
     Money keeps the time of the payment it replaces and of its own earlier appearance. What comes
     (back) to an expired invoice is late; what was there all the time stays as it was judged.
     """
     if known is not None and known.gone is None:
-        return known.first_seen_ms, known.late
+        return _judged(invoice, known)
     earlier = [p for p in invoice.payments if p.outpoint.txid in replaces]
     if known is not None:
         earlier.append(known)
     if not earlier:
         # A header's time may be off by hours, but nobody pays to an address not yet given out.
         first_seen_ms = max(invoice.terms.created_at_ms, at_ms)
-        late = invoice.state is State.EXPIRED or first_seen_ms > invoice.terms.expires_at_ms
-        return first_seen_ms, late
-    first = min(earlier, key=lambda p: (p.late, p.first_seen_ms))
-    return first.first_seen_ms, invoice.state is State.EXPIRED or first.late
+        late = invoice.unpaid or first_seen_ms > invoice.terms.expires_at_ms
+        policies = applied.to_late_money(invoice, first_seen_ms) if late else ()
+        return first_seen_ms, late, policies
+    first = min(earlier, key=lambda p: (p.late, not p.accepted, p.first_seen_ms))
+    if invoice.unpaid:
+        return first.first_seen_ms, True, ()
+    return _judged(invoice, first)
+
+
+def _judged(invoice: Invoice, known: Payment) -> tuple[int, bool, tuple[Applied, ...]]:
+    """As the money was judged when it came."""
+    policies = applied.again(invoice) if known.accepted else ()
+    return known.first_seen_ms, known.late, policies
 
 
 def _displace(
@@ -280,26 +310,49 @@ def _disconnect(draft: _Draft, stale: Callable[[Payment, int], bool], *, at_ms: 
             draft.record(PaymentDisconnected(at_ms, payment.outpoint, height, block_hash))
 
 
-def _follow(draft: _Draft, at_ms: int, tip_height: int | None) -> None:
+def _follow(draft: _Draft, at_ms: int, tip_height: int | None, read_up_to_ms: int | None) -> None:
     """Record what the payments now mean for the invoice, until nothing more follows."""
-    while (event := _consequence(draft.invoice, at_ms, tip_height)) is not None:
+    while (event := _consequence(draft.invoice, at_ms, tip_height, read_up_to_ms)) is not None:
         draft.record(event)
 
 
-def _consequence(invoice: Invoice, at_ms: int, tip_height: int | None) -> Event | None:
+def _consequence(
+    invoice: Invoice, at_ms: int, tip_height: int | None, read_up_to_ms: int | None
+) -> Event | None:
     covered = invoice.covered
     match invoice.state:
         case State.PENDING if covered:
-            return InvoiceCovered(at_ms, invoice.credited_base)
-        case State.PENDING if invoice.deadline_reached:
+            return InvoiceCovered(at_ms, invoice.credited_base, applied.to_cover(invoice))
+        case State.PENDING if invoice.deadline_reached and _is_over(invoice, read_up_to_ms):
             return InvoiceExpired(at_ms, invoice.credited_base)
         case State.SEEN if not covered:
             return InvoiceUncovered(at_ms, invoice.credited_base)
         case State.SEEN if invoice.confirmed_base(tip_height) >= invoice.needed_base:
-            counted = tip_height if invoice.required_depth else None
-            return InvoiceSettled(at_ms, invoice.confirmed_base(tip_height), counted)
+            return _settled(invoice, at_ms, tip_height)
         case State.SETTLED if not covered and not invoice.reversed:
             return SettlementReversed(at_ms, invoice.credited_base)
         case State.SETTLED if covered and invoice.reversed:
-            return SettlementRestored(at_ms, invoice.credited_base)
+            return SettlementRestored(at_ms, invoice.credited_base, applied.to_cover(invoice))
     return None
+
+
+def _is_over(invoice: Invoice, read_up_to_ms: int | None) -> bool:
+    """Whether no more money can count, once the deadline has passed.
+
+    While late money is accepted, only having read the chain up to the end of that time says so: our
+    own clock may be far ahead of the blocks that are being read.
+    """
+    closes_at_ms = invoice.closes_at_ms
+    if closes_at_ms == invoice.terms.expires_at_ms:
+        return True
+    return read_up_to_ms is not None and read_up_to_ms >= closes_at_ms
+
+
+def _settled(invoice: Invoice, at_ms: int, tip_height: int | None) -> InvoiceSettled:
+    needs_blocks = any(invoice.depth_of(payment) for payment in invoice.credited())
+    return InvoiceSettled(
+        at_ms,
+        invoice.confirmed_base(tip_height),
+        tip_height if needs_blocks else None,
+        applied.to_settle(invoice, tip_height),
+    )

@@ -12,6 +12,7 @@ from typing import ClassVar
 from uuid import UUID
 
 from actors.core.chain_events import OutPoint, Removal
+from actors.core.policy import Applied, Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,10 @@ class Terms:
     memo: str | None = None
     """What the payer must say with the payment, where several invoices share an address (TON's
     comment); it is part of `destination`. Not stored when there is none."""
+    policy: Policy | None = None
+    """What is accepted beyond the plain rules. Not stored when there is none."""
+    metadata: tuple[tuple[str, str], ...] = ()
+    """What the merchant wants to find again with the invoice, by name. Not stored when empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +70,8 @@ class PaymentSeen:
     first_seen_ms: int
     """When the money was first known, itself or as the payment it replaced."""
     late: bool
-    """First seen after the deadline, or after the invoice expired: recorded, not credited."""
+    """First seen after the deadline, or after the invoice was closed: recorded, and credited only
+    if `policies` say so."""
     spends: tuple[bytes, ...] = ()
     """Some of its transaction's conflict keys, so that a replacement is known after a restart."""
     one_time_key: bytes | None = None
@@ -74,6 +80,11 @@ class PaymentSeen:
     """The tip at which its lock ends, if it was locked then; not stored otherwise."""
     unlock_ms: int | None = None
     """The instant at which its lock ends, if it was locked then; not stored otherwise."""
+    replaceable: bool = False
+    """Its transaction says that it may be replaced (BIP 125), and the policy asks; not stored
+    otherwise."""
+    policies: tuple[Applied, ...] = ()
+    """The policy by which late money is credited; not stored when there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +104,8 @@ class PaymentIncluded:
     one_time_key: bytes | None = None
     unlock_height: int | None = None
     unlock_ms: int | None = None
+    replaceable: bool = False
+    policies: tuple[Applied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +138,9 @@ class PaymentUnlocked:
     at_ms: int
     outpoint: OutPoint
     late: bool
-    """Its lock ended after the deadline, or after the invoice expired: it is not credited."""
+    """Its lock ended after the deadline, or after the invoice was closed: it is credited only if
+    `policies` say so."""
+    policies: tuple[Applied, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +157,13 @@ class PaymentRefused:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceCovered:
-    """Timely payments, confirmed or not, reach the required amount."""
+    """Credited payments, confirmed or not, reach the required amount."""
 
     kind: ClassVar[str] = "invoice.covered"
     at_ms: int
     credited_base: int
+    policies: tuple[Applied, ...] = ()
+    """Without which it would not be covered; not stored when there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +185,8 @@ class InvoiceSettled:
     """The part that had the required depth."""
     tip_height: int | None
     """The tip (or final height) that decided; None when the terms ask for no confirmation."""
+    policies: tuple[Applied, ...] = ()
+    """Without which it would have settled otherwise, or not; not stored when there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,11 +199,20 @@ class DeadlineReached:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceExpired:
-    """After the deadline the timely payments did not reach the amount."""
+    """After the deadline (and the time in which late money is accepted) the credited payments did
+    not reach the amount."""
 
     kind: ClassVar[str] = "invoice.expired"
     at_ms: int
     credited_base: int
+
+
+@dataclass(frozen=True, slots=True)
+class InvoiceCancelled:
+    """The merchant withdrew the invoice before anything was paid."""
+
+    kind: ClassVar[str] = "invoice.cancelled"
+    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +231,7 @@ class SettlementRestored:
     kind: ClassVar[str] = "invoice.restored"
     at_ms: int
     credited_base: int
+    policies: tuple[Applied, ...] = ()
 
 
 PaymentEvent = (
@@ -220,6 +249,7 @@ InvoiceEvent = (
     | InvoiceSettled
     | DeadlineReached
     | InvoiceExpired
+    | InvoiceCancelled
     | SettlementReversed
     | SettlementRestored
 )

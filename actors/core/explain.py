@@ -11,8 +11,10 @@ late_payment, wrong_asset, locked,
 duplicate_output                             money that is recorded, not credited
 refused_output                               ALARM: what claims to be money and is none
 not_spendable                                settled or not: when the money can be moved
-deadline_protected, deadline_held, expired   what the deadline did
-settled, reversed                            the end, and the alarm after it
+deadline_protected, deadline_held,
+late_window, expired                         what the deadline did
+settled, reversed, cancelled                 the end, and the alarm after it
+tolerated, late_accepted                     what a policy made of the money that came
 chain_starting, chain_behind, chain_unreachable, chain_refused, chain_crashed, chain_disabled
                                              why we may not know what the chain knows
 more_payments                                there are more payments than were explained
@@ -22,7 +24,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from actors.core.assets import Catalogue
 from actors.core.chain_events import OutPoint, Removal
@@ -37,6 +38,7 @@ from actors.core.events import (
 from actors.core.invoice import Invoice, State
 from actors.core.money import format_decimal
 from actors.core.payment import Payment
+from actors.core.words import count, duration, utc
 
 PAYMENTS_EXPLAINED = 10
 """The newest payments are explained one by one; a stranger can make any number of them."""
@@ -105,6 +107,8 @@ class _Explanation:
             yield from self._settled()
         elif invoice.state is State.EXPIRED:
             yield self._expired()
+        elif invoice.state is State.CANCELLED:
+            yield self._cancelled()
         elif invoice.state is State.PENDING:
             yield self._pending()
         else:
@@ -113,6 +117,7 @@ class _Explanation:
             yield from self._deadline()
         if invoice.overpaid:
             yield self._overpaid()
+        yield from self._tolerated()
         yield from self._refused()
         yield from self._payments()
         yield from self._not_spendable()
@@ -155,18 +160,42 @@ class _Explanation:
                 " deliver; if it was delivered, ask the payer to pay again.",
             )
         at = utc(invoice.settled_at_ms or 0)
-        depth = self.invoice.required_depth
-        how = f"with {self._needed}" if depth else "without waiting for a block"
+        depth = self._deepest
+        how = f"with {self._needed(depth)}" if depth else "without waiting for a block"
         yield Reason("settled", f"Paid: settled at {at} {how}.")
 
     def _expired(self) -> Reason:
         came = self.invoice.credited_base
         what = f"only {self._of_required(came)} had come" if came else "no money had come"
+        closes_ms = self.invoice.closes_at_ms
+        late = closes_ms > self.terms.expires_at_ms
+        then = f", or late by what the policy allows (until {utc(closes_ms)})" if late else ""
         return Reason(
             "expired",
-            f"Expired: at the deadline, {utc(self.terms.expires_at_ms)}, {what} in time. The"
+            f"Expired: at the deadline, {utc(self.terms.expires_at_ms)}, {what} in time{then}. The"
             " address stays watched, but money that comes now is recorded, not credited.",
         )
+
+    def _cancelled(self) -> Reason:
+        return Reason(
+            "cancelled",
+            "Cancelled before anything was paid. The address stays watched, but money that comes"
+            " all the same is recorded, not credited.",
+        )
+
+    def _tolerated(self) -> Iterator[Reason]:
+        """A policy lets less than the amount be enough."""
+        invoice = self.invoice
+        missing_base = self.terms.required_base - invoice.credited_base
+        if missing_base > 0 and invoice.covered and not invoice.unpaid:
+            policy = self.terms.policy
+            allowed_base = 0 if policy is None else policy.tolerance(self.terms.required_base)
+            yield Reason(
+                "tolerated",
+                f"{self._of_required(invoice.credited_base)} came; the {self._amount(missing_base)}"
+                f" that are missing are within the {self._amount(allowed_base)} that the policy"
+                " tolerates.",
+            )
 
     def _pending(self) -> Reason:
         invoice = self.invoice
@@ -188,7 +217,7 @@ class _Explanation:
         )
 
     def _seen(self) -> Iterator[Reason]:
-        wake, depth, tip = self.invoice.wake_height(), self.invoice.required_depth, self._tip
+        wake, depth, tip = self.invoice.wake_height(), self._deepest, self._tip
         if wake is None:
             return
         if self.terms.finality is not None:
@@ -212,13 +241,18 @@ class _Explanation:
         if chain is None or tip is None or height <= tip:
             return ""
         time = duration(round((height - tip) * chain.block_time_s * 1000))
-        return f", {_count(height - tip, 'block')} from now, about {time}"
+        return f", {count(height - tip, 'block')} from now, about {time}"
 
     @property
-    def _needed(self) -> str:
+    def _deepest(self) -> int:
+        """The depth that the money needs which counts; the one agreed while none does."""
+        depths = [self.invoice.depth_of(payment) for payment in self.invoice.credited()]
+        return max(depths, default=self.invoice.required_depth)
+
+    def _needed(self, depth: int) -> str:
         if self.terms.finality is not None:
             return f"a {self.terms.finality} block"
-        return _count(self.terms.confirmations, "confirmation")
+        return count(depth, "confirmation")
 
     def _overpaid(self) -> Reason:
         invoice = self.invoice
@@ -235,6 +269,12 @@ class _Explanation:
         expires_ms = self.terms.expires_at_ms
         if self.now_ms < expires_ms:
             return f"expires in {duration(expires_ms - self.now_ms)}, at {utc(expires_ms)}"
+        closes_ms = self.invoice.closes_at_ms
+        if self.now_ms < closes_ms:
+            return (
+                f"the deadline was {utc(expires_ms)}, and late money is accepted until"
+                f" {utc(closes_ms)}"
+            )
         return f"the deadline was {utc(expires_ms)}"
 
     def _deadline(self) -> Iterator[Reason]:
@@ -246,6 +286,12 @@ class _Explanation:
                 "deadline_protected",
                 f"The deadline passed at {utc(expires_ms)}; the money came in time, so the invoice"
                 " does not expire while that money waits for its confirmations.",
+            )
+        elif self.invoice.deadline_reached:
+            yield Reason(
+                "late_window",
+                f"The deadline passed at {utc(expires_ms)}; by the policy money that comes until"
+                f" {utc(self.invoice.closes_at_ms)} still counts, as late.",
             )
         elif as_of_ms is None or as_of_ms < expires_ms:
             read = "not at all yet" if as_of_ms is None else f"only up to {utc(as_of_ms)}"
@@ -262,12 +308,12 @@ class _Explanation:
         yield from told[-PAYMENTS_EXPLAINED:]
         more = len(told) - PAYMENTS_EXPLAINED
         if more > 0:
-            yield Reason("more_payments", f"{_count(more, 'older payment')} not explained here.")
+            yield Reason("more_payments", f"{count(more, 'older payment')} not explained here.")
 
     def _refused(self) -> Iterator[Reason]:
         for refused in self.invoice.refused[:1]:
             more = len(self.invoice.refused) - 1
-            others = f" (and {_count(more, 'more such output')})" if more else ""
+            others = f" (and {count(more, 'more such output')})" if more else ""
             yield Reason(
                 "refused_output",
                 f"ALARM: output {refused.outpoint.index} of transaction"
@@ -286,7 +332,7 @@ class _Explanation:
             if payment.outpoint not in self.duplicates
             and payment.asset == self.terms.asset
             and not payment.locked
-            and payment.confirmations(tip) >= max(1, self.invoice.required_depth)
+            and payment.confirmations(tip) >= max(1, self.invoice.depth_of(payment))
             and (height := payment.spendable_height(chain.unlock_blocks)) is not None
             and height > tip
         ]
@@ -296,7 +342,7 @@ class _Explanation:
             yield Reason(
                 "not_spendable",
                 f"{amount} is confirmed, but {chain.name} lets nobody spend what is not"
-                f" {_count(chain.unlock_blocks, 'block')} deep: it can be moved when the chain is"
+                f" {count(chain.unlock_blocks, 'block')} deep: it can be moved when the chain is"
                 f" at block {highest}{self._from_now(highest)}. The invoice does not wait for it.",
             )
 
@@ -325,13 +371,15 @@ class _Explanation:
             when = (
                 f"arrived {duration(after_ms)} after the deadline"
                 if after_ms > 0
-                else "came back after the invoice had expired"
+                else f"came {self._ended}"
             )
             late_by_lock = self.unlocked.get(payment.outpoint)
             if after_ms <= 0 and late_by_lock is not None and late_by_lock.late:
                 when = "was locked by its sender until after the deadline"
+            if payment.accepted:
+                return Reason("late_accepted", f"{what} {when}: credited, as the policy has it.")
             return Reason("late_payment", f"{what} {when}: recorded, not credited.")
-        if payment.unconfirmed and self.invoice.required_depth:
+        if payment.unconfirmed and self.invoice.depth_of(payment):
             return self._unconfirmed(payment, what)
         return None
 
@@ -353,7 +401,9 @@ class _Explanation:
         )
 
     def _unconfirmed(self, payment: Payment, what: str) -> Reason:
-        needs = f"it needs {self._needed}"
+        needs = f"it needs {self._needed(self.invoice.depth_of(payment))}"
+        if payment.replaceable:
+            needs = f"its sender may replace it, so {needs}"
         stale = self.disconnected.get(payment.outpoint)
         if stale is not None:
             return Reason(
@@ -387,6 +437,12 @@ class _Explanation:
         return Reason(gone.value, f"{what} {how}.")
 
     # --- words ------------------------------------------------------------------------------------
+
+    @property
+    def _ended(self) -> str:
+        if self.invoice.state is State.CANCELLED:
+            return "after the invoice had been cancelled"
+        return "back after the invoice had expired"
 
     @property
     def _tip(self) -> int | None:
@@ -424,34 +480,3 @@ def _disconnected(history: Iterable[Event]) -> dict[OutPoint, PaymentDisconnecte
             case _:
                 pass
     return last
-
-
-def utc(at_ms: int) -> str:
-    """ISO 8601 in UTC, to the second; an instant past the year 9999 is clamped to its end."""
-    latest_ms = 253_402_300_799_000
-    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=min(max(at_ms, 0), latest_ms))
-    return at.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-_UNITS = (("year", 365 * 86_400), ("day", 86_400), ("h", 3600), ("min", 60), ("s", 1))
-
-
-def duration(span_ms: int) -> str:
-    """For people, in the two largest units: `45 s`, `3 min`, `1 h 20 min`, `2 days 3 h`."""
-    left_s = max(1, span_ms // 1000)
-    parts: list[str] = []
-    for position, (unit, size_s) in enumerate(_UNITS):
-        count, rest_s = divmod(left_s, size_s)
-        if not count and not parts:
-            continue
-        if count:
-            parts.append(_count(count, unit) if position < 2 else f"{count} {unit}")
-        # Seconds beside minutes, or a second unit that is nothing, say no more than they distract.
-        if len(parts) == 2 or unit == "min" or (parts and not count):
-            break
-        left_s = rest_s
-    return " ".join(parts)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -32,6 +32,8 @@ class TxSeen:
     """When the node first had it, if that was before `at_ms` (it came while we were down)."""
     tip_height: int | None = None
     """The tip at which it was seen: a lock that has ended by then is none."""
+    replaceable: bool = False
+    """Whether it signals that it may be replaced (see ChainTx.replaceable)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class TxIncluded:
     at_ms: int
     replaces: tuple[bytes, ...] = ()
     spends: tuple[bytes, ...] = ()
+    replaceable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,13 @@ class TimeReached:
     at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class CancelAsked:
+    """The merchant withdraws the invoice; nothing follows once something was paid."""
+
+    at_ms: int
+
+
 Input = (
     TxSeen
     | TxIncluded
@@ -120,4 +130,5 @@ Input = (
     | TipReached
     | HeightFinal
     | TimeReached
+    | CancelAsked
 )

@@ -11,10 +11,14 @@ The rules
 3. Credited money at the required depth that reaches the amount *settles* it: SEEN becomes SETTLED.
 4. At the deadline a PENDING invoice expires. A covered one is protected: it waits for its
    confirmations, and expires only if it is uncovered after the deadline.
-5. SETTLED and EXPIRED are final. Later money is recorded and flagged (overpaid, late); money that
-   leaves a settled invoice raises an alarm (SettlementReversed), and the state stays.
+5. SETTLED, EXPIRED and CANCELLED are final. Later money is recorded and flagged (overpaid, late);
+   money that leaves a settled invoice raises an alarm (SettlementReversed), and the state stays.
+   Only a PENDING invoice to which nothing was paid can be cancelled.
 6. An output of nothing is no payment: tokens can be "transferred" to anybody, zero at a time. Nor
    is one that proves no amount (refused): it is recorded as an alarm, once.
+7. A policy (see `core.policy`) may let less than the amount cover the invoice, ask for other
+   depths, and have late money credited for some time after the deadline: then a PENDING invoice
+   expires when that time is over.
 
 Theory of operation
 -------------------
@@ -25,7 +29,7 @@ the illegal transition. Folding the stored events gives the live state, always.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from types import MappingProxyType
@@ -34,6 +38,7 @@ from actors.core.chain_events import OutPoint
 from actors.core.events import (
     DeadlineReached,
     Event,
+    InvoiceCancelled,
     InvoiceCovered,
     InvoiceCreated,
     InvoiceExpired,
@@ -52,6 +57,7 @@ from actors.core.payment import (
     counting,
     fold_payment,
 )
+from actors.core.policy import Band
 
 _Transition = (
     InvoiceCovered
@@ -59,6 +65,7 @@ _Transition = (
     | InvoiceSettled
     | DeadlineReached
     | InvoiceExpired
+    | InvoiceCancelled
     | SettlementReversed
     | SettlementRestored
 )
@@ -69,6 +76,7 @@ class State(Enum):
     SEEN = "seen"
     SETTLED = "settled"
     EXPIRED = "expired"
+    CANCELLED = "cancelled"
 
 
 TRANSITIONS: Mapping[State, Mapping[type[_Transition], State]] = MappingProxyType(
@@ -77,6 +85,7 @@ TRANSITIONS: Mapping[State, Mapping[type[_Transition], State]] = MappingProxyTyp
             InvoiceCovered: State.SEEN,
             DeadlineReached: State.PENDING,
             InvoiceExpired: State.EXPIRED,
+            InvoiceCancelled: State.CANCELLED,
         },
         State.SEEN: {
             InvoiceUncovered: State.PENDING,
@@ -88,6 +97,7 @@ TRANSITIONS: Mapping[State, Mapping[type[_Transition], State]] = MappingProxyTyp
             SettlementRestored: State.SETTLED,
         },
         State.EXPIRED: {},
+        State.CANCELLED: {},
     }
 )
 
@@ -112,7 +122,10 @@ class Invoice:
     @property
     def needed_base(self) -> int:
         """What covers the invoice: an open amount is covered by any money at all."""
-        return max(1, self.terms.required_base)
+        required_base, policy = self.terms.required_base, self.terms.policy
+        if policy is not None:
+            required_base -= policy.tolerance(required_base)
+        return max(1, required_base)
 
     @property
     def received_base(self) -> int:
@@ -121,8 +134,8 @@ class Invoice:
 
     @property
     def credited_base(self) -> int:
-        """The part of `received_base` that came in time and is not locked."""
-        return sum(p.amount_base for p in self._credited())
+        """The part of `received_base` that came in time (or is accepted late) and is not locked."""
+        return sum(p.amount_base for p in self.credited())
 
     @property
     def covered(self) -> bool:
@@ -131,6 +144,23 @@ class Invoice:
     @property
     def open(self) -> bool:
         return self.state in (State.PENDING, State.SEEN)
+
+    @property
+    def unpaid(self) -> bool:
+        """Whether it ended without being paid: what comes now is late, whatever it was before."""
+        return self.state in (State.EXPIRED, State.CANCELLED)
+
+    @property
+    def closes_at_ms(self) -> int:
+        """When a PENDING invoice expires: the deadline, and the time in which late money counts."""
+        policy = self.terms.policy
+        return self.terms.expires_at_ms + (0 if policy is None else policy.late_ms)
+
+    def due_ms(self) -> int | None:
+        """The next instant at which `TimeReached` would change the invoice's own standing."""
+        if not self.open or (self.deadline_reached and self.state is State.SEEN):
+            return None
+        return self.closes_at_ms if self.deadline_reached else self.terms.expires_at_ms
 
     @property
     def underpaid(self) -> bool:
@@ -147,39 +177,74 @@ class Invoice:
     @property
     def txid(self) -> bytes | None:
         """The newest transaction that counts; None before any money came."""
-        newest = [*self._present(), *self._credited()][-1:]
+        newest = [*self._present(), *self.credited()][-1:]
         return newest[0].outpoint.txid if newest else None
+
+    @property
+    def confirmations(self) -> int:
+        """The number asked for, as the policy's bands have it."""
+        terms, band = self.terms, self.band()
+        return terms.confirmations if band is None else band.confirmations
+
+    def band(self) -> Band | None:
+        """The policy's band that decides; None without one, and where the chain says `final`."""
+        terms = self.terms
+        if terms.policy is None or terms.finality is not None:
+            return None
+        return terms.policy.band(terms.required_base or self.credited_base)
 
     @property
     def required_depth(self) -> int:
         """Depth at which a payment counts as final: below the tip, or below the final height."""
-        return self.terms.confirmations if self.terms.finality is None else 1
+        return self.confirmations if self.terms.finality is None else 1
+
+    def depth_of(self, payment: Payment) -> int:
+        """`required_depth` for this payment: one that may be replaced may need more."""
+        return self._depth(payment, self.required_depth)
+
+    def _depth(self, payment: Payment, depth: int) -> int:
+        policy = self.terms.policy
+        if not payment.replaceable or policy is None or policy.rbf_confirmations is None:
+            return depth
+        return max(depth, policy.rbf_confirmations)
 
     def confirmed_base(self, tip_height: int | None) -> int:
-        """Credited money at the required depth; with no tip, only 0-confirmation terms have any.
+        """Credited money at the required depth; with no tip, only what needs no block.
 
         Under a finality policy `tip_height` is the final height.
         """
-        depth = self.required_depth
-        if depth == 0:
-            return self.credited_base
-        if tip_height is None:
-            return 0
-        return sum(p.amount_base for p in self._credited() if p.confirmations(tip_height) >= depth)
+        return sum(p.amount_base for p in self.confirmed(tip_height))
+
+    def confirmed(self, tip_height: int | None) -> Iterator[Payment]:
+        """The payments of `confirmed_base`."""
+        required = self.required_depth
+        if tip_height is None and required:
+            return
+        for payment in self.credited():
+            depth = self._depth(payment, required)
+            have = 0 if tip_height is None else payment.confirmations(tip_height)
+            if have >= depth:
+                yield payment
 
     def wake_height(self) -> int | None:
         """The lowest tip at which `TipReached` would settle this invoice; None if no tip would.
 
         Under a finality policy, the lowest final height at which `HeightFinal` would.
         """
-        if self.state is not State.SEEN or self.required_depth == 0:
+        if self.state is not State.SEEN:
             return None
-        total = 0
-        confirmed = [p for p in self._credited() if p.height is not None]
-        for payment in sorted(confirmed, key=lambda p: p.height or 0):
-            total += payment.amount_base
+        total, required = 0, self.required_depth
+        placed: list[tuple[int, int]] = []
+        for payment in self.credited():
+            depth = self._depth(payment, required)
+            if depth == 0:
+                total += payment.amount_base
+            elif payment.height is not None:
+                placed.append((payment.height + depth - 1, payment.amount_base))
+        for height, amount_base in sorted(placed):
+            total += amount_base
             if total >= self.needed_base:
-                return (payment.height or 0) + self.required_depth - 1
+                return height
         return None
 
     def watched_until(self) -> int | None:
@@ -221,8 +286,9 @@ class Invoice:
     def _present(self) -> Iterable[Payment]:
         return counting(self.payments, self.terms.asset)
 
-    def _credited(self) -> Iterable[Payment]:
-        return (p for p in self._present() if not (p.late or p.locked))
+    def credited(self) -> Iterable[Payment]:
+        """The payments of `credited_base`."""
+        return (p for p in self._present() if p.credited)
 
 
 # --- evolve: fold one fact ------------------------------------------------------------------------

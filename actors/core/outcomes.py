@@ -67,7 +67,38 @@ class AmountRefused:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyRefused:
+    """The policy of a request, or a default to be stored, contradicts itself or the request."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MetadataRefused:
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NotCancellable:
+    """Only an invoice that waits and has received nothing can be cancelled."""
+
+    invoice_id: UUID
+    state: str
+    """Value of actors.core.invoice.State."""
+
+
 UserRefusal = UserExists
 KeysRefusal = NoSuchUser | KeyRefused | KeyInUse
-InvoiceRefusal = NoSuchUser | NoKey | UnknownAsset | AssetDisabled | AmountRefused
-Refusal = UserExists | NoSuchInvoice | KeysRefusal | InvoiceRefusal
+InvoiceRefusal = (
+    NoSuchUser
+    | NoKey
+    | UnknownAsset
+    | AssetDisabled
+    | AmountRefused
+    | PolicyRefused
+    | MetadataRefused
+)
+CancelRefusal = NoSuchInvoice | NotCancellable | AssetDisabled
+PolicyRefusal = NoSuchUser | UnknownAsset | PolicyRefused
+Refusal = UserExists | KeysRefusal | InvoiceRefusal | CancelRefusal | PolicyRefusal

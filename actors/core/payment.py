@@ -19,6 +19,7 @@ from actors.core.events import (
     PaymentSeen,
     PaymentUnlocked,
 )
+from actors.core.policy import LATE, Applied
 
 KEEP_DISPLACED = 32
 """Displaced payments kept in the state for explanations; the log has them all."""
@@ -55,6 +56,10 @@ class Payment:
     """The tip at which its lock ends; None once it has ended, and without such a lock."""
     unlock_ms: int | None = None
     """The instant at which its lock ends; None once it has ended, and without such a lock."""
+    replaceable: bool = False
+    """Its transaction said that it may be replaced, and the policy asks for it."""
+    accepted: bool = False
+    """It is late, and the policy counts it all the same."""
 
     @property
     def unconfirmed(self) -> bool:
@@ -68,6 +73,11 @@ class Payment:
     @property
     def locked(self) -> bool:
         return self.unlock_height is not None or self.unlock_ms is not None
+
+    @property
+    def credited(self) -> bool:
+        """Whether it counts, as far as that is its own affair (see `counting`)."""
+        return not (self.locked or (self.late and not self.accepted))
 
     def confirmations(self, tip_height: int) -> int:
         """Mempool 0, tip 1; 0 also while our tip is still below the payment's block."""
@@ -140,8 +150,13 @@ def _changed(known: Payment | None, event: PlacedEvent) -> Payment:
         case PaymentUnlocked():
             if known is None or known.gone is not None or not known.locked:
                 raise IllegalTransitionError(f"{event.outpoint} was not locked")
-            late = known.late or event.late
-            return replace(known, unlock_height=None, unlock_ms=None, late=late)
+            return replace(
+                known,
+                unlock_height=None,
+                unlock_ms=None,
+                late=known.late or event.late,
+                accepted=_accepted_after(known, event),
+            )
     assert_never(event)
 
 
@@ -163,7 +178,20 @@ def _placed(
         one_time_key=event.one_time_key,
         unlock_height=event.unlock_height,
         unlock_ms=event.unlock_ms,
+        replaceable=event.replaceable,
+        accepted=_accepts(event.policies),
     )
+
+
+def _accepted_after(known: Payment, event: PaymentUnlocked) -> bool:
+    """Money that is late twice, at its coming and at its unlocking, is accepted for both or not."""
+    came = known.accepted or not known.late
+    unlocked = _accepts(event.policies) or not event.late
+    return (known.late or event.late) and came and unlocked
+
+
+def _accepts(applied: tuple[Applied, ...]) -> bool:
+    return any(one.name == LATE for one in applied)
 
 
 def _bounded(payments: tuple[Payment, ...], *, newest: Payment) -> tuple[Payment, ...]:

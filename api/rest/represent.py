@@ -27,7 +27,8 @@ def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | N
     """The representation of an invoice; confirmations are counted from its chain's tip."""
     terms = invoice.terms
     tip = _tip(invoice, health)
-    due_base = max(0, terms.required_base - invoice.credited_base) if invoice.open else 0
+    to_pay = invoice.open and not invoice.covered
+    due_base = max(0, terms.required_base - invoice.credited_base) if to_pay else 0
     asset = catalogue.assets.get(terms.asset)
     chain = catalogue.chains.get(terms.chain)
     unlock_blocks = chain.unlock_blocks if chain else 0
@@ -54,7 +55,7 @@ def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | N
         **_money("credited", invoice.credited_base, asset),
         **_money("confirmed", invoice.confirmed_base(tip), asset),
         **_money("due", due_base, asset),
-        "confirmations_required": terms.confirmations,
+        "confirmations_required": invoice.confirmations,
         "txid": catalogue.hash_text(terms.chain, invoice.txid) if invoice.txid else None,
         "created_at": format_instant(terms.created_at_ms),
         "expires_at": format_instant(terms.expires_at_ms),
@@ -184,6 +185,9 @@ def _tip(invoice: Invoice, health: ChainHealth | None) -> int | None:
     if highest is None or health is None or highest >= (health.node_height or 0):
         return highest
     settled = invoice.state is State.SETTLED and not invoice.reversed
+    if invoice.terms.required_base == 0 and invoice.band() is not None:
+        # What came since may have moved it to another band: that proves nothing of a block.
+        return highest
     lacking = settled and invoice.confirmed_base(highest) < invoice.needed_base
     return highest + 1 if lacking else highest
 

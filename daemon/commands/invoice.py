@@ -14,9 +14,10 @@ import trio
 
 from actors.core.assets import Asset, Catalogue
 from actors.core.codec import event_to_json
-from actors.core.explain import ChainSituation, explain, utc
+from actors.core.explain import ChainSituation, explain
 from actors.core.invoice import Invoice
 from actors.core.money import format_decimal
+from actors.core.words import utc
 from actors.ports import ChainCursor, LogEntry
 from daemon.clock import SystemClock
 from daemon.config import Config, add_flags, flags_from, load_config

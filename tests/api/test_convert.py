@@ -106,7 +106,9 @@ def test_every_coin_of_goipay_has_its_asset_and_back():
 
 def test_every_state_has_a_status_of_its_own():
     assert set(convert.STATUS_OF) == set(State)
-    assert sorted(convert.STATE_OF_WORD) == ["CONFIRMED", "EXPIRED", "PENDING", "PENDING_MEMPOOL"]
+    words = ["CANCELLED", "CONFIRMED", "EXPIRED", "PENDING", "PENDING_MEMPOOL"]
+    assert sorted(convert.STATE_OF_WORD) == words
+    assert len(convert.STATUS_WORD) == len(State)
     for word, state in convert.STATE_OF_WORD.items():
         assert convert.STATUS_WORD[state] == word
 

@@ -13,9 +13,12 @@ from actors.core.outcomes import (
     AssetDisabled,
     KeyInUse,
     KeyRefused,
+    MetadataRefused,
     NoKey,
     NoSuchInvoice,
     NoSuchUser,
+    NotCancellable,
+    PolicyRefused,
     Refusal,
     UnknownAsset,
     UserExists,
@@ -43,6 +46,9 @@ TABLE = [
     (AssetDisabled("BTC", "no node"), 13, HANDLING, 503),
     (AmountRefused("below 0"), 3, "Invoice amount can't be below 0.", 422),
     (NoSuchInvoice(USER), 3, "", 404),
+    (PolicyRefused("no"), 3, HANDLING, 422),
+    (MetadataRefused("no"), 3, HANDLING, 422),
+    (NotCancellable(USER, "settled"), 9, "", 409),
 ]
 
 

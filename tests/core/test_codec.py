@@ -17,6 +17,7 @@ from actors.core import events as ev
 from actors.core.chain_events import OutPoint, Removal
 from actors.core.invoice import Invoice, State
 from actors.core.payment import Payment, Refusal
+from actors.core.policy import Applied, Band, Policy
 from tests.helpers.invoices import TERMS, txid
 
 instants = st.integers(0, 2**53 - 1)
@@ -24,6 +25,22 @@ amounts = st.integers(0, 2**256 - 1)
 heights = st.integers(0, 2**40)
 hashes = st.binary(min_size=1, max_size=32)
 texts = st.text(max_size=20).filter(lambda text: text.isprintable())
+names = st.dictionaries(texts, texts, max_size=3).map(lambda found: tuple(found.items()))
+policies = st.builds(
+    Policy,
+    bands=st.lists(st.builds(Band, amounts, heights), max_size=3).map(tuple),
+    rbf_confirmations=st.none() | heights,
+    tolerance_base=amounts,
+    tolerance_bps=st.integers(0, 10_000),
+    accept_late_s=heights,
+)
+applied = st.builds(
+    Applied,
+    name=texts,
+    numbers=st.dictionaries(
+        st.sampled_from(["confirmations", "missing_base", "accept_late_s"]), heights, max_size=3
+    ).map(lambda found: tuple(found.items())),
+)
 outpoints = st.builds(OutPoint, hashes, st.integers(0, 2**32 - 1))
 terms = st.builds(
     ev.Terms,
@@ -42,6 +59,8 @@ terms = st.builds(
     expires_at_ms=instants,
     watch_depth=st.integers(0, 2**32),
     memo=st.none() | texts,
+    policy=st.none() | policies,
+    metadata=names,
 )
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "at_ms": instants,
@@ -61,6 +80,8 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "unlock_height": st.none() | heights,
     "unlock_ms": st.none() | instants,
     "tip_height": st.none() | heights,
+    "replaceable": st.booleans(),
+    "policies": st.lists(applied, max_size=2).map(tuple),
 }
 ALL_KINDS = ev.Event.__args__
 KINDS = [kind for kind in ALL_KINDS if kind is not ev.PaymentRefused]
@@ -84,6 +105,8 @@ payments = st.builds(
     one_time_key=st.none() | hashes,
     unlock_height=st.none() | heights,
     unlock_ms=st.none() | instants,
+    replaceable=st.booleans(),
+    accepted=st.booleans(),
 )
 refusals = st.builds(Refusal, outpoint=outpoints, asset=texts, reason=texts)
 invoices = st.builds(
@@ -101,7 +124,7 @@ invoices = st.builds(
 
 
 def test_every_kind_of_event_is_known() -> None:
-    assert len({kind.kind for kind in ALL_KINDS}) == len(ALL_KINDS) == 14
+    assert len({kind.kind for kind in ALL_KINDS}) == len(ALL_KINDS) == 15
 
 
 @given(events)

@@ -11,9 +11,7 @@ from actors.core.explain import (
     PAYMENTS_EXPLAINED,
     ChainSituation,
     Reason,
-    duration,
     explain,
-    utc,
 )
 from actors.core.inputs import (
     ChainShortened,
@@ -23,6 +21,7 @@ from actors.core.inputs import (
     TipReached,
     TxRemoved,
 )
+from actors.core.words import duration, utc
 from tests.helpers.invoices import (
     CREATED_MS,
     DESTINATION,

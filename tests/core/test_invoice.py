@@ -626,7 +626,7 @@ EVERY_TRANSITION = sorted({kind for row in TRANSITIONS.values() for kind in row}
 
 
 def transition_event(kind: type):
-    values = {"credited_base": 1, "tip_height": None}
+    values = {"credited_base": 1, "tip_height": None, "policies": ()}
     return kind(
         at_ms=IN_TIME,
         **{name: values[name] for name in kind.__match_args__ if name != "at_ms"},
@@ -655,7 +655,7 @@ def test_a_pair_is_in_the_table_or_it_is_refused(state, kind):
 
 
 def test_final_states_have_no_way_out():
-    for state in (State.SETTLED, State.EXPIRED):
+    for state in (State.SETTLED, State.EXPIRED, State.CANCELLED):
         assert set(TRANSITIONS[state].values()) <= {state}
 
 

@@ -11,7 +11,7 @@ import pytest
 from actors.core.codec import event_from_json, event_to_json
 from actors.core.events import Event
 from actors.core.invoice import TRANSITIONS, State
-from api.convert import STATUS_WORD
+from api.convert import STATUS_OF, STATUS_WORD
 
 PAGE = (Path(__file__).parents[2] / "docs" / "invoice-states.md").read_text(encoding="utf-8")
 KINDS = {kind.kind for family in Event.__args__ for kind in getattr(family, "__args__", (family,))}
@@ -39,8 +39,8 @@ def test_the_rows_are_the_table():
 
 
 @pytest.mark.parametrize("state", State)
-def test_the_words_of_goipay(state):
-    assert f"| {state.name} | {STATUS_WORD[state]} |" in PAGE
+def test_the_words_of_goipay_and_rest(state):
+    assert f"| {state.name} | {STATUS_OF[state].name} | {STATUS_WORD[state]} |" in PAGE
 
 
 def test_every_kind_of_event_has_its_example():
