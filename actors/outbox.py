@@ -176,21 +176,22 @@ class Outbox:
             yield Follower(self, start_seq, wanted, max_lag)
 
     @contextmanager
-    def listening(self, listener: Listener, *, after_seq: int) -> Iterator[bool]:
+    def listening(self, listener: Listener) -> Iterator[None]:
         """Have `listener` called with every batch published from now on.
 
-        Only inside of `follow`, and only if its follower has everything up to now, that is, if
-        `after_seq` is the newest published event: the value of the block says whether it is so. If
-        it is not, the listener is not called; read on and try again.
+        Only inside of `follow`. A follower that `take` just told that there is no more has all that
+        came before, if no await lies between the two.
         """
-        if after_seq < self._last_seq:
-            yield False
-            return
         self._listeners.add(listener)
         try:
-            yield True
+            yield
         finally:
             self._listeners.discard(listener)
+
+    @property
+    def newest_seq(self) -> int:
+        """The newest published event's number; only inside of `follow`."""
+        return self._last_seq
 
     def statistics(self) -> OutboxStatistics:
         return OutboxStatistics(followers=self._followers, tail=len(self._tail))
@@ -290,6 +291,10 @@ class Follower:
                 return tuple(events)
         self._live = True
         return ()
+
+    def went_on(self, seq: int) -> None:
+        """Somebody else has given the reader everything wanted up to there."""
+        self.seq = max(self.seq, seq)
 
     async def wait(self) -> None:
         """Until something that was not taken is published; it need not match the filter."""

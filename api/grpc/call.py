@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any
 
@@ -36,12 +36,13 @@ async def pushed(work: Awaitable[None]) -> AsyncIterator[Any]:
         yield reply
 
 
-_SLOW_READER = CallError(
-    Status.RESOURCE_EXHAUSTED,
-    "The reader is too slow: messages were not taken from the stream in time."
-    " Reconnect and ask for what was missed.",
-    reason="SLOW_READER",
-)
+def _slow_reader() -> CallError:
+    return CallError(
+        Status.RESOURCE_EXHAUSTED,
+        "The reader is too slow: messages were not taken from the stream in time."
+        " Reconnect and ask for what was missed.",
+        reason="SLOW_READER",
+    )
 
 
 class Call:
@@ -67,6 +68,7 @@ class Call:
         "method",
         "outlet",
         "peer",
+        "slow_reader",
         "trailing_metadata",
     )
 
@@ -92,6 +94,8 @@ class Call:
         self.outlet = outlet
         self.deadline: Deadline | None = None
         self.trailing_metadata: list[tuple[str, str | bytes]] = []
+        self.slow_reader: Callable[[], GRPCError] = _slow_reader
+        """How the call ends when it is cut off; a handler may say more than the server knows."""
         if timeout_s is not None:
             self.deadline = Deadline.from_timeout(timeout_s)
             self._scope.deadline = trio.current_time() + timeout_s
@@ -220,7 +224,7 @@ class Call:
             "a slow reader was cut off", method=self.method.path, peer=str(self.peer)
         )
         self._scope.cancel()
-        self.outlet.abort(error_trailers(_SLOW_READER))
+        self.outlet.abort(error_trailers(self.slow_reader()))
 
     def abandon(self) -> None:
         """The peer does not want the answer any more."""

@@ -90,6 +90,11 @@ class Outlet:
         """The response headers are out."""
         return self._started
 
+    @property
+    def queued_bytes(self) -> int:
+        """What was pushed and waits for the reader."""
+        return self._queued_bytes
+
     def start(self, extra: Iterable[Header] = ()) -> None:
         """Send the response headers, once."""
         assert not self._started

@@ -12,7 +12,7 @@ from grpclib.exceptions import GRPCError
 from grpclib.metadata import encode_bin_value, encode_grpc_message, encode_metadata
 
 from proto.standard.google.protobuf import Any as Packed
-from proto.standard.google.rpc import ErrorInfo
+from proto.standard.google.rpc import BadRequest, BadRequestFieldViolation, ErrorInfo
 from proto.standard.google.rpc import Status as RpcStatus
 from proto.standard.message_pool import default_message_pool
 
@@ -35,7 +35,8 @@ class CallError(GRPCError):
 
     ``reason`` is an UPPER_SNAKE_CASE word for programs: it travels as google.rpc.ErrorInfo in
     ``grpc-status-details-bin`` together with ``facts``, and as trailing metadata
-    ``tally-reason``. ``metadata`` is further trailing metadata, ``headers`` are those of the
+    ``tally-reason``. ``violations`` are the wrong fields, each with what is wrong, and travel as
+    google.rpc.BadRequest. ``metadata`` is further trailing metadata, ``headers`` are those of the
     protocol itself.
     """
 
@@ -48,12 +49,20 @@ class CallError(GRPCError):
         facts: Mapping[str, str] | None = None,
         metadata: Metadata = (),
         headers: Collection[Header] = (),
+        domain: str = DOMAIN,
+        violations: Collection[tuple[str, str]] = (),
     ) -> None:
-        details = []
+        details: list[ErrorInfo | BadRequest] = []
         trailing = list(metadata.items() if isinstance(metadata, Mapping) else metadata)
         if reason is not None:
-            details.append(ErrorInfo(reason=reason, domain=DOMAIN, metadata=dict(facts or {})))
+            details.append(ErrorInfo(reason=reason, domain=domain, metadata=dict(facts or {})))
             trailing.append((REASON_KEY, reason))
+        if violations:
+            wrong = [
+                BadRequestFieldViolation(field=field, description=description)
+                for field, description in violations
+            ]
+            details.append(BadRequest(field_violations=wrong))
         super().__init__(status, message, details or None)
         self.metadata: list[tuple[str, str | bytes]] = trailing
         self.headers = headers
