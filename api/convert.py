@@ -44,7 +44,7 @@ NEVER = datetime(1, 1, 1, tzinfo=UTC)
 """What GoiPay sends for an instant that is not set: the zero time of Go."""
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}|[0-9a-fA-F]{32}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # RFC 3339, section 5.6; a blank stands for the + that a query string turned into one.
 _INSTANT = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt](\d{2}:\d{2}:\d{2})(\.\d{1,9})?([Zz]|[+\- ]\d{2}:\d{2})"
@@ -81,7 +81,7 @@ def coin_of(asset_id: str) -> CoinType | None:
 
 def instant(at_ms: int) -> datetime:
     """A datetime in UTC, exact to the millisecond; years 1 to 9999."""
-    return _EPOCH + timedelta(milliseconds=at_ms)
+    return EPOCH + timedelta(milliseconds=at_ms)
 
 
 def format_instant(at_ms: int) -> str:
@@ -100,7 +100,7 @@ def parse_instant(text: str) -> int:
     offset = "+00:00" if zone in "Zz" else zone.replace(" ", "+")
     try:
         at = datetime.fromisoformat(f"{day}T{time}{offset}")
-        whole_ms = (at - _EPOCH) // timedelta(milliseconds=1)
+        whole_ms = (at - EPOCH) // timedelta(milliseconds=1)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"is not an instant that exists ({error})") from None
     return whole_ms + int((fraction or ".0")[1:4].ljust(3, "0"))

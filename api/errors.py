@@ -26,6 +26,7 @@ from actors.core.outcomes import (
     UnknownAsset,
     UserExists,
 )
+from actors.outbox import CursorRefused
 from actors.ports import PersistentError, TransientError
 
 INVALID_ARGUMENT, FAILED_PRECONDITION, INTERNAL = 3, 9, 13
@@ -179,6 +180,13 @@ KINDS: Mapping[str, Kind] = {
             "Mend what `errors` lists; nothing was stored.",
             INVALID_ARGUMENT,
         ),
+        Kind(
+            "CURSOR_REFUSED",
+            422,
+            "The cursor cannot be used",
+            "Give the `seq` or `id` of the last event that you have.",
+            INVALID_ARGUMENT,
+        ),
         Kind("MALFORMED_JSON", 400, "The body is not JSON", "Send one JSON object in UTF-8."),
         Kind("BAD_REQUEST", 400, "The request cannot be understood", "See the detail."),
         Kind("NOT_FOUND", 404, "Nothing is here", "The paths that exist are listed at /docs."),
@@ -309,6 +317,11 @@ def _terms_answer(refusal: PolicyRefused | MetadataRefused | NotCancellable) -> 
                 invoice_id=str(refusal.invoice_id),
                 state=refusal.state,
             )
+
+
+def cursor_refused(refusal: CursorRefused) -> Answer:
+    reason = refusal.reason
+    return _answer("CURSOR_REFUSED", f"{reason[:1].upper()}{reason[1:]}.", cursor=refusal.cursor)
 
 
 def _asset_answer(refusal: NoKey | UnknownAsset | AssetDisabled) -> Answer:

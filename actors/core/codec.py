@@ -48,6 +48,8 @@ _KINDS: dict[str, type[ev.Event]] = {
         ev.SettlementRestored,
     )
 }
+EVENT_KINDS = tuple(_KINDS)
+"""Every kind of event, as readers name what they want."""
 
 
 class CodecError(ValueError):
