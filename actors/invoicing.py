@@ -14,6 +14,7 @@ from actors.core.assets import Asset, Catalogue
 from actors.core.events import Terms
 from actors.core.invoice import Invoice, State
 from actors.core.outcomes import (
+    AmountRefused,
     AssetDisabled,
     CancelRefusal,
     InvoiceRefusal,
@@ -23,9 +24,12 @@ from actors.core.outcomes import (
     NoSuchInvoice,
     NoSuchUser,
     NotCancellable,
+    PolicyRefusal,
+    PolicyRefused,
     UnknownAsset,
     UserExists,
 )
+from actors.core.policy import EMPTY, Policy, PolicyError, checked
 from actors.new_invoice import Agreement, NewInvoice, agree
 from actors.ports import (
     Account,
@@ -86,7 +90,7 @@ class Invoicing:
         """
         if not await self._store.has_user(user_id):
             return NoSuchUser(user_id)
-        checked: list[PublicKey] = []
+        accepted: list[PublicKey] = []
         for chain_id, text in keys:
             chain = self.catalogue.chains.get(chain_id)
             if chain is None:
@@ -94,30 +98,49 @@ class Invoicing:
             key = self._deriver.parse_key(chain, text)
             if isinstance(key, KeyRefused):
                 return key
-            checked.append(key)
-        return await self._store.set_keys(user_id, checked, at_ms=self._clock.now_ms())
+            accepted.append(key)
+        return await self._store.set_keys(user_id, accepted, at_ms=self._clock.now_ms())
 
     async def account(self, user_id: UUID, chain_id: str) -> Account | None:
         """The user's current key for the chain."""
         return await self._store.account(user_id, chain_id)
 
-    async def create_invoice(self, wanted: NewInvoice) -> Invoice | InvoiceRefusal:
-        """Give out a fresh address; the invoice is durable and watched when this returns."""
-        agreed = agree(wanted)
-        if not isinstance(agreed, Agreement):
-            return agreed
-        if not await self._store.has_user(wanted.user_id):
-            return NoSuchUser(wanted.user_id)
+    async def create_invoice(
+        self, wanted: NewInvoice, *, invoice_id: UUID | None = None
+    ) -> Invoice | InvoiceRefusal:
+        """Give out a fresh address; the invoice is durable and watched when this returns.
+
+        It gets `invoice_id` where the caller has chosen one that no invoice has.
+        """
+        if wanted.amount_base < 0:
+            return AmountRefused("the amount is below 0")
+        user_id = wanted.user_id
         asset = self.catalogue.assets.get(wanted.asset)
+        account = await self._store.account(user_id, asset.chain) if asset else None
+        # Who has an account is a user: asked only of those who have none.
+        if account is None and not await self._store.has_user(user_id):
+            return NoSuchUser(user_id)
         if asset is None:
             return UnknownAsset(wanted.asset)
         supervisor, network = self._usable(asset)
         if isinstance(supervisor, AssetDisabled):
             return supervisor
-        account = await self._store.account(wanted.user_id, asset.chain)
         if account is None:
-            return NoKey(wanted.user_id, asset.chain)
-        return await self._create(wanted, agreed, supervisor, account, network)
+            return NoKey(user_id, asset.chain)
+        default = None
+        if wanted.policy is None:
+            default = await self._store.policies.policy(user_id, asset.id)
+        agreed = agree(wanted, default)
+        if not isinstance(agreed, Agreement):
+            return agreed
+        return await self._create(
+            wanted,
+            agreed,
+            supervisor,
+            account,
+            network=network,
+            invoice_id=invoice_id or self._new_id(),
+        )
 
     async def _create(
         self,
@@ -125,7 +148,9 @@ class Invoicing:
         agreed: Agreement,
         supervisor: ChainSupervisor,
         account: Account,
+        *,
         network: str,
+        invoice_id: UUID,
     ) -> Invoice | AssetDisabled:
         major, minor = await self._store.allocate_index(account.id)
         try:
@@ -141,7 +166,7 @@ class Invoicing:
         confirmations = agreed.confirmations
         return await supervisor.create(
             Terms(
-                invoice_id=self._new_id(),
+                invoice_id=invoice_id,
                 user_id=wanted.user_id,
                 asset=wanted.asset,
                 chain=supervisor.chain.id,
@@ -163,6 +188,28 @@ class Invoicing:
                 metadata=agreed.metadata,
             )
         )
+
+    async def policy(self, user_id: UUID, asset: str) -> Policy | PolicyRefusal:
+        """The user's default for the asset; the empty policy where none is set."""
+        if not await self._store.has_user(user_id):
+            return NoSuchUser(user_id)
+        if asset not in self.catalogue.assets:
+            return UnknownAsset(asset)
+        return await self._store.policies.policy(user_id, asset) or EMPTY
+
+    async def set_policy(
+        self, user_id: UUID, asset: str, policy: Policy | None
+    ) -> PolicyRefusal | None:
+        """Change the default for invoices to come; None, or the empty policy, removes it."""
+        if asset not in self.catalogue.assets:
+            known = await self._store.has_user(user_id)
+            return UnknownAsset(asset) if known else NoSuchUser(user_id)
+        try:
+            kept = None if policy is None or policy == EMPTY else checked(policy)
+        except PolicyError as error:
+            return PolicyRefused(str(error))
+        at_ms = self._clock.now_ms()
+        return await self._store.policies.set_policy(user_id, asset, kept, at_ms=at_ms)
 
     async def cancel(self, invoice_id: UUID) -> Invoice | CancelRefusal:
         """Withdraw an invoice to which nothing was paid; durable when this returns.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from uuid import UUID
 
-from actors.core.outcomes import AmountRefused, MetadataRefused, PolicyRefused
+from actors.core.outcomes import MetadataRefused, PolicyRefused
 from actors.core.policy import EMPTY, Policy, PolicyError, checked
 
 MAX_METADATA_BYTES = 4096
@@ -50,10 +50,8 @@ class Agreement:
 
 def agree(
     wanted: NewInvoice, default: Policy | None = None
-) -> Agreement | AmountRefused | PolicyRefused | MetadataRefused:
+) -> Agreement | PolicyRefused | MetadataRefused:
     """`default` is the user's policy for the asset, which counts where the request names none."""
-    if wanted.amount_base < 0:
-        return AmountRefused("the amount is below 0")
     metadata = _metadata(wanted.metadata or {})
     if isinstance(metadata, MetadataRefused):
         return metadata

@@ -22,6 +22,7 @@ from actors.core.events import Event
 from actors.core.invoice import Invoice
 from actors.core.outcomes import KeyInUse, KeyRefused, NoSuchUser, UserExists
 from actors.core.watch_index import WatchIndex
+from actors.policy_book import PolicyBook
 from actors.published import Filter, PublishedPage
 from actors.webhook_book import WebhookBook
 
@@ -447,6 +448,9 @@ class Store(EventLog, InvoiceBook, Directory, ChainBook, AccessBook, Protocol):
 
     @property
     def webhooks(self) -> WebhookBook: ...
+
+    @property
+    def policies(self) -> PolicyBook: ...
 
     def statistics(self) -> StoreStatistics: ...
 

@@ -34,9 +34,9 @@ def policy_from_json(data: Json) -> Policy:
     """What `policy_to_json` wrote. Raises TypeError, ValueError or KeyError for anything else."""
     values = dict(data)
     values["bands"] = tuple(
-        Band(int(band["from_base"]), band["confirmations"]) for band in data.get("bands", ())
+        Band(int(band["from_base"]), band["confirmations"]) for band in values.get("bands", ())
     )
-    values["tolerance_base"] = int(data.get("tolerance_base", 0))
+    values["tolerance_base"] = int(values.get("tolerance_base", 0))
     return shared(Policy(**values))
 
 

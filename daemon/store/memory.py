@@ -17,6 +17,7 @@ import trio
 from actors.core.invoice import Invoice
 from actors.core.outcomes import KeyInUse, NoSuchUser, UserExists
 from actors.outbox import published
+from actors.policy_book import PolicyBook
 from actors.ports import (
     Account,
     ChainCursor,
@@ -37,6 +38,7 @@ from daemon.store.directory import FIRST_INDEX, next_index
 from daemon.store.errors import ReuseError, UnknownAccountError
 from daemon.store.memory_access import MemoryAccess
 from daemon.store.memory_webhooks import MemoryWebhooks
+from daemon.store.policies import MemoryPolicies
 from daemon.store.requests import check_steps
 
 _STRETCH = 4096
@@ -62,6 +64,7 @@ class MemoryStore(MemoryAccess):
         self._quarantine: dict[UUID, tuple[str, int]] = {}
         self._commits = 0
         self._log_id = token_hex(4)
+        self.policies: PolicyBook = MemoryPolicies(self._users)
         self.webhooks: WebhookBook = MemoryWebhooks(
             log=lambda: self._log,
             user_of=lambda invoice_id: self._invoices[invoice_id].invoice.terms.user_id,

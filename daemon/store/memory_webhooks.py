@@ -10,7 +10,7 @@ import trio
 
 from actors.core.webhook import Health
 from actors.ports import LogEntry
-from actors.webhook_book import Endpoint, LoggedAttempt, Owed, Owing, Progress
+from actors.webhook_book import Attempt, Endpoint, LoggedAttempt, Owed, Owing, Progress
 
 
 class MemoryWebhooks:
@@ -70,10 +70,7 @@ class MemoryWebhooks:
         for seq in progress.settled:
             rows.pop(seq, None)
         rows |= progress.owed
-        log = self._log.setdefault(endpoint_id, [])
-        for attempt in progress.attempts:
-            log.append(LoggedAttempt(self._next_id, attempt))
-            self._next_id += 1
+        self._note(endpoint_id, progress.attempts)
 
     async def owed(self, endpoint_id: UUID, *, dead: bool, limit: int) -> tuple[Owed, ...]:
         await trio.lowlevel.checkpoint()
@@ -118,6 +115,17 @@ class MemoryWebhooks:
             and (not types or one.event.kind in types)
         ]
         return tuple(found[:limit])
+
+    async def log_attempts(self, endpoint_id: UUID, attempts: Sequence[Attempt]) -> None:
+        await trio.lowlevel.checkpoint()
+        if endpoint_id in self._endpoints:
+            self._note(endpoint_id, attempts)
+
+    def _note(self, endpoint_id: UUID, attempts: Sequence[Attempt]) -> None:
+        log = self._log.setdefault(endpoint_id, [])
+        for attempt in attempts:
+            log.append(LoggedAttempt(self._next_id, attempt))
+            self._next_id += 1
 
     async def attempts(
         self, endpoint_id: UUID, *, before: int | None, limit: int

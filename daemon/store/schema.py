@@ -267,3 +267,13 @@ webhook_attempts = Table(
     Column("outcome", Text, nullable=False),
 )
 Index(None, webhook_attempts.c.endpoint_id, webhook_attempts.c.id)
+
+policies = Table(
+    "policies",
+    metadata,
+    Column("user_id", UuidBytes, primary_key=True),
+    Column("asset", Text, primary_key=True),
+    # JSON, as actors.core.policy_json writes it.
+    Column("policy", Text, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+)

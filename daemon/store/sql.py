@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from actors.core.codec import CodecError
 from actors.core.invoice import Invoice
 from actors.core.outcomes import KeyInUse, NoSuchUser, UserExists
+from actors.policy_book import PolicyBook
 from actors.ports import (
     Account,
     ChainCursor,
@@ -32,6 +33,7 @@ from actors.webhook_book import WebhookBook
 from daemon.store import directory, log, outbox, reads
 from daemon.store.database import READERS, Database
 from daemon.store.errors import display, explain
+from daemon.store.policies import SqlPolicies
 from daemon.store.requests import Allocate, Append, Operation, SaveCursor
 from daemon.store.sql_access import SqlAccess
 from daemon.store.webhooks import SqlWebhooks
@@ -52,6 +54,7 @@ class SqlStore(SqlAccess):
         self._limiter = trio.CapacityLimiter(READERS)
         self._log_id: str | None = None
         self.webhooks: WebhookBook = SqlWebhooks(write=self._do, read=self._read)
+        self.policies: PolicyBook = SqlPolicies(write=self._do, read=self._read)
 
     # --- event log --------------------------------------------------------------------------------
 

@@ -100,6 +100,9 @@ class SqlWebhooks:
 
         return await self._read(run)
 
+    async def log_attempts(self, endpoint_id: UUID, attempts: Sequence[Attempt]) -> None:
+        await self._write(partial(_log, endpoint_id=endpoint_id, attempts=tuple(attempts)))
+
     async def attempts(
         self, endpoint_id: UUID, *, before: int | None, limit: int
     ) -> tuple[LoggedAttempt, ...]:
@@ -226,9 +229,7 @@ def _record(
             )
         )
     _put_owed(connection, endpoint_id, tuple(progress.owed.values()))
-    if progress.attempts:
-        rows = [_attempt_columns(endpoint_id, one) for one in progress.attempts]
-        connection.execute(insert(webhook_attempts), rows)
+    _insert_attempts(connection, endpoint_id, progress.attempts)
 
 
 def _parts(values: list[int]) -> Iterable[list[int]]:
@@ -306,6 +307,20 @@ def _bury(connection: Connection, endpoint_id: UUID, error: str) -> int:
         .where(webhook_owed.c.endpoint_id == endpoint_id, webhook_owed.c.dead.is_(False))
         .values(dead=True, error=error)
     ).rowcount
+
+
+def _log(connection: Connection, endpoint_id: UUID, attempts: Sequence[Attempt]) -> None:
+    known = select(webhook_endpoints.c.id).where(webhook_endpoints.c.id == endpoint_id)
+    if connection.scalar(known) is not None:
+        _insert_attempts(connection, endpoint_id, attempts)
+
+
+def _insert_attempts(
+    connection: Connection, endpoint_id: UUID, attempts: Sequence[Attempt]
+) -> None:
+    if attempts:
+        rows = [_attempt_columns(endpoint_id, one) for one in attempts]
+        connection.execute(insert(webhook_attempts), rows)
 
 
 def _attempt_columns(endpoint_id: UUID, attempt: Attempt) -> dict[str, object]:

@@ -72,6 +72,7 @@ def seen(
     at_ms: int,
     replaces: Iterable[str] = (),
     tip_height: int | None = None,
+    replaceable: bool = False,
     **changes: Any,
 ) -> TxSeen:
     """`changes` as in `outputs`."""
@@ -81,6 +82,7 @@ def seen(
         at_ms,
         tuple(map(txid, replaces)),
         tip_height=tip_height,
+        replaceable=replaceable,
     )
 
 
@@ -90,11 +92,17 @@ def included(
     into: BlockRef,
     at_ms: int,
     replaces: Iterable[str] = (),
+    replaceable: bool = False,
     **changes: Any,
 ) -> TxIncluded:
     """`changes` as in `outputs`."""
     return TxIncluded(
-        txid(name), outputs(name, *amounts_base, **changes), into, at_ms, tuple(map(txid, replaces))
+        txid(name),
+        outputs(name, *amounts_base, **changes),
+        into,
+        at_ms,
+        tuple(map(txid, replaces)),
+        replaceable=replaceable,
     )
 
 
