@@ -20,6 +20,8 @@ from actors.core.chain_view import BlockRef
 from actors.core.watch_index import WatchIndex
 
 HEADER_BYTES = 80
+FINAL_SEQUENCE = 0xFFFFFFFE
+"""An input below this one says that its transaction may be replaced (BIP 125, rule 1)."""
 _NULL_TXID = bytes(32)
 _WITNESS = 0x01
 _MWEB = 0x08
@@ -59,6 +61,8 @@ class ParsedTx:
     is_coinbase: bool
     end: int
     """Offset of the first byte after it."""
+    replaceable: bool = False
+    """One of its own inputs signals that it may be replaced (BIP 125)."""
 
 
 def block_ref(header: bytes, height: int) -> BlockRef:
@@ -108,7 +112,7 @@ def match_tx(tx: ParsedTx, index: WatchIndex, asset: str) -> ChainTx | None:
         if script in index.destinations
     )
     if outputs or any(key in index.conflicts for key in tx.spends):
-        return ChainTx(txid=txid, outputs=outputs, spends=tx.spends)
+        return ChainTx(txid=txid, outputs=outputs, spends=tx.spends, replaceable=tx.replaceable)
     return None
 
 
@@ -227,10 +231,12 @@ def _parse_tx(raw: bytes, start: int, *, within_block: bool) -> ParsedTx:
     body = pos
     count, pos = _count(raw, pos)
     spends: list[bytes] = []
+    lowest = FINAL_SEQUENCE
     for _ in range(count):
         spends.append(raw[pos : pos + 36])
         size, pos = _count(raw, pos + 36)
         pos += size + 4
+        lowest = min(lowest, int.from_bytes(raw[pos - 4 : pos], "little"))
     outputs, pos = _parse_outputs(raw, pos)
     body_end = pos
     if flags & _WITNESS:
@@ -246,6 +252,7 @@ def _parse_tx(raw: bytes, start: int, *, within_block: bool) -> ParsedTx:
         outputs=outputs,
         is_coinbase=is_coinbase,
         end=pos + 4,
+        replaceable=lowest < FINAL_SEQUENCE and not is_coinbase,
     )
 
 

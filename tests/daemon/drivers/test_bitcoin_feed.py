@@ -152,7 +152,11 @@ async def test_polling_tells_what_comes_and_goes() -> None:
         assert signals_now.delivered > 0
         assert isinstance(got[-1], TxArrived)
         assert got[-1].tx == ChainTx(
-            ours.txid, got[-1].tx.outputs, (ours.ins[0].outpoint,), first_seen_s=1234
+            ours.txid,
+            got[-1].tx.outputs,
+            (ours.ins[0].outpoint,),
+            first_seen_s=1234,
+            replaceable=True,
         )
         assert [out.amount_base for out in got[-1].tx.outputs] == [77]
         s.node.pool.clear()

@@ -63,7 +63,7 @@ inputs = st.builds(
     txid=hashes,
     index=st.integers(0, 2**32 - 1),
     script=scripts,
-    sequence=st.integers(0, 2**32 - 1),
+    sequence=st.sampled_from([0, 0xFFFFFFFD, 0xFFFFFFFE, 0xFFFFFFFF]) | st.integers(0, 2**32 - 1),
     witness=st.lists(st.binary(max_size=300), max_size=3).map(tuple),
 )
 outputs = st.builds(TxOut, amount=st.integers(0, 21 * 10**14), script=scripts)
@@ -88,7 +88,8 @@ def expected(tx: Tx, index: WatchIndex) -> ChainTx | None:
         if out.script in index.destinations
     )
     concerns = outs or any(key in index.conflicts for key in spends)
-    return ChainTx(tx.txid, outs, spends) if concerns else None
+    signals = not is_coinbase and any(each.sequence < 0xFFFFFFFE for each in tx.ins)
+    return ChainTx(tx.txid, outs, spends, replaceable=signals) if concerns else None
 
 
 @given(transactions)
@@ -179,6 +180,7 @@ def test_every_standard_output_is_matched(kind: str) -> None:
             paying.txid,
             (Output(OutPoint(paying.txid, len(others)), script, 77, "BTC"),),
             (paying.ins[0].outpoint,),
+            replaceable=True,
         ),
     )
 
@@ -197,8 +199,25 @@ def test_a_conflict_without_payment_is_reported() -> None:
     index = watching(STANDARD["p2tr"])
     index.claim(b"c" * 32, (thief.ins[1].outpoint,))
     assert match_block(Block((coinbase(), thief)).serialise(), index, "BTC") == (
-        ChainTx(thief.txid, (), tuple(each.outpoint for each in thief.ins)),
+        ChainTx(thief.txid, (), tuple(each.outpoint for each in thief.ins), replaceable=True),
     )
+
+
+@pytest.mark.parametrize(
+    ("sequences", "replaceable"),
+    [
+        ((0xFFFFFFFF,), False),
+        ((0xFFFFFFFE, 0xFFFFFFFF), False),
+        ((0xFFFFFFFF, 0xFFFFFFFD), True),
+        ((0,), True),
+    ],
+)
+def test_one_input_is_enough_to_signal_that_a_transaction_may_be_replaced(
+    sequences: tuple[int, ...], replaceable: bool
+) -> None:
+    ins = tuple(TxIn(b"a" * 32, n, sequence=at) for n, at in enumerate(sequences))
+    raw = Tx(ins, (TxOut(1, b"\x51"),)).serialise()
+    assert parse_tx(raw).replaceable is replaceable
 
 
 def test_two_outputs_to_one_address_are_two_payments() -> None:
