@@ -32,6 +32,7 @@ from actors.ports import PersistentError, TransientError
 INVALID_ARGUMENT, FAILED_PRECONDITION, INTERNAL = 3, 9, 13
 """Status codes of gRPC (grpc/doc/statuscodes.md); GoiPay answers with the first and the last."""
 
+ALREADY_EXISTS, PERMISSION_DENIED, RESOURCE_EXHAUSTED, ABORTED, UNAUTHENTICATED = 6, 7, 8, 10, 16
 
 INVALID_USER_ID = "Invalid userId (invalid UUID)."
 INVALID_PAYMENT_ID = "Invalid paymentId (invalid UUID)."
@@ -158,6 +159,49 @@ KINDS: Mapping[str, Kind] = {
             "The invoice cannot be cancelled",
             "Only an invoice that waits and has received nothing can be cancelled.",
             FAILED_PRECONDITION,
+        ),
+        Kind(
+            "UNAUTHENTICATED",
+            401,
+            "The caller is not known",
+            "Send `Authorization: Bearer` and an API key; `tallyd access add` makes one.",
+            UNAUTHENTICATED,
+        ),
+        Kind(
+            "FORBIDDEN",
+            403,
+            "The caller may not do this",
+            "Use a key with the scope that the detail names.",
+            PERMISSION_DENIED,
+        ),
+        Kind(
+            "RATE_LIMITED",
+            429,
+            "Too many requests",
+            "Wait for the seconds that Retry-After says (gRPC: RetryInfo).",
+            RESOURCE_EXHAUSTED,
+        ),
+        Kind(
+            "IDEMPOTENCY_KEY_REUSED",
+            409,
+            "The idempotency key was used for something else",
+            "Send the same input again, or another key for another input.",
+            ALREADY_EXISTS,
+        ),
+        Kind(
+            "IDEMPOTENCY_KEY_AT_WORK",
+            409,
+            "The first request with this idempotency key is not finished",
+            "Send the same request again in a moment.",
+            ABORTED,
+            retry_after_s=1,
+        ),
+        Kind(
+            "IDEMPOTENCY_KEY_REFUSED",
+            400,
+            "This is no idempotency key",
+            "Give 1 to 200 characters of printable ASCII, for example a UUID.",
+            INVALID_ARGUMENT,
         ),
         Kind(
             "STORE_UNAVAILABLE",

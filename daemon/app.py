@@ -16,12 +16,16 @@ from functools import partial
 
 import trio
 
+from actors.audit import Audit
 from actors.chain_supervisor import ChainSupervisor
 from actors.chain_watcher import WatchPolicy
 from actors.event_hub import EventHub
+from actors.idempotency import Idempotency
 from actors.invoicing import Invoicing
 from actors.outbox import Outbox
 from actors.ports import Committed
+from actors.repeats import Repeats
+from daemon.admission import open_gate
 from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.house import House
@@ -120,6 +124,7 @@ async def _house(config: Config) -> AsyncIterator[House]:
         open_store(config.database.url.reveal(), on_commit=committed) as store,
         trio.open_nursery() as nursery,
     ):
+        gate = await open_gate(config, store, log=get_logger("access"))
         # Before the chains: what they are scanned with must be complete when they start.
         keyring = await open_keyring(config, store, log=get_logger("keys"))
         chains: dict[str, ChainSupervisor] = {}
@@ -161,9 +166,23 @@ async def _house(config: Config) -> AsyncIterator[House]:
         invoicing = Invoicing(
             store=store, deriver=keyring, catalogue=config.catalogue, chains=chains, clock=clock
         )
+        idempotency = Idempotency(store, clock=clock, log=get_logger("access"))
+        nursery.start_soon(gate.run)
+        nursery.start_soon(idempotency.run)
         try:
-            outbox = Outbox(store, hub)
-            yield House(store, hub, outbox, chains, sources, keyring, invoicing, metrics)
+            yield House(
+                store=store,
+                hub=hub,
+                outbox=Outbox(store, hub),
+                chains=chains,
+                sources=sources,
+                keyring=keyring,
+                invoicing=invoicing,
+                metrics=metrics,
+                gate=gate,
+                audit=Audit(store, clock=clock),
+                repeats=Repeats(invoicing, idempotency),
+            )
         finally:
             nursery.cancel_scope.cancel()
             for source in sources.values():

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from actors.audit import Audit
 from actors.chain_supervisor import ChainState, ChainSupervisor
 from actors.event_hub import EventHub
+from actors.gate import Gate
 from actors.invoicing import Invoicing
 from actors.outbox import Outbox
 from actors.ports import Store
+from actors.repeats import Repeats
 from daemon.keys import Keyring
 from daemon.metrics import Metrics
 from daemon.sources import Source
@@ -27,6 +30,9 @@ class House:
     keyring: Keyring
     invoicing: Invoicing
     metrics: Metrics
+    gate: Gate
+    audit: Audit
+    repeats: Repeats
 
     def status(self) -> str:
         """One line for `systemctl status`: each chain's height, and how many invoices are open."""

@@ -12,6 +12,7 @@ from typing import Self
 import trio
 
 from actors.ports import PersistentError, TransientError
+from api.grpc.gatekeeper import gatekeeper
 from api.grpc.goipay import InvoiceService, UserService
 from api.grpc.health import SERVING
 from api.grpc.limits import Limits
@@ -41,6 +42,7 @@ class Servers:
         invoices = InvoiceService(house.invoicing, hub=house.hub)
         users = UserService(
             house.invoicing,
+            audit=house.audit,
             reveal=house.keyring.monero.reveal if config.server.reveal_view_keys else None,
         )
         limits = config.server.limits
@@ -54,6 +56,7 @@ class Servers:
                 stream_outbound_bytes=limits.stream_buffer_bytes,
             ),
             tls=self._tls,
+            interceptors=[gatekeeper(house.gate)],
             log=get_logger("api.grpc"),
             closed_texts={"/invoice.v1.InvoiceService/InvoiceStatusStream": CLOSED},
         )
@@ -72,6 +75,10 @@ class Servers:
             metrics=house.metrics.render,
             store_ready=self._store_ready,
             version=version("tallyd"),
+            gate=house.gate,
+            access_book=house.store,
+            audit=house.audit,
+            repeats=house.repeats,
         )
         async with trio.open_nursery() as nursery:
             try:

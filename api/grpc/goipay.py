@@ -9,6 +9,7 @@ from uuid import UUID
 
 from grpclib.const import Status
 
+from actors.audit import Audit
 from actors.core.invoice import Invoice
 from actors.core.money import AmountError, from_double
 from actors.core.outcomes import (
@@ -20,6 +21,7 @@ from actors.core.outcomes import (
 from actors.event_hub import EventHub
 from actors.invoicing import Invoicing, NewInvoice
 from actors.ports import Account, Committed, PersistentError, TransientError
+from api.access import current_caller, sees
 from api.convert import STATUS_OF, asset_id_of, parse_uuid, wire_invoice
 from api.errors import (
     INVOICE_FAILED,
@@ -63,17 +65,21 @@ RevealMoneroKeys = Callable[[Account], tuple[str, str]]
 class UserService(UserServiceBase):
     """Users and their keys."""
 
-    def __init__(self, invoicing: Invoicing, *, reveal: RevealMoneroKeys | None) -> None:
+    def __init__(
+        self, invoicing: Invoicing, *, audit: Audit, reveal: RevealMoneroKeys | None
+    ) -> None:
         """With `reveal`, GetCryptoKeys hands out view keys; the operator has said so."""
         self._invoicing = invoicing
+        self._audit = audit
         self._reveal = reveal
 
     async def register_user(self, message: RegisterUserRequest) -> RegisterUserResponse:
         wanted = None if message.user_id is None else _user_id(message.user_id)
         with _store_failures():
             outcome = await self._invoicing.register_user(wanted)
-        if not isinstance(outcome, UUID):
-            raise _refused(outcome)
+            if not isinstance(outcome, UUID):
+                raise _refused(outcome)
+            await self._audit.record(current_caller(), "user.registered", target=str(outcome))
         return RegisterUserResponse(user_id=str(outcome))
 
     async def update_crypto_keys(
@@ -92,8 +98,14 @@ class UserService(UserServiceBase):
             keys.insert(0, (MONERO, f"{monero.priv_view_key}:{monero.pub_spend_key}"))
         with _store_failures():
             refusal = await self._invoicing.set_keys(user_id, keys)
-        if refusal is not None:
-            raise _refused(refusal)
+            if refusal is not None:
+                raise _refused(refusal)
+            await self._audit.record(
+                current_caller(),
+                "user.keys_set",
+                target=str(user_id),
+                detail=", ".join(chain for chain, _ in keys),
+            )
         return UpdateCryptoKeysResponse()
 
     async def get_crypto_keys(self, message: GetCryptoKeysRequest) -> GetCryptoKeysResponse:
@@ -112,7 +124,7 @@ class UserService(UserServiceBase):
         user_id = _user_id(text)
         with _store_failures():
             known = await self._invoicing.has_user(user_id)
-        if not known:
+        if not known or not sees(user_id):
             raise _refused(NoSuchUser(user_id))
         return user_id
 
@@ -131,8 +143,11 @@ class InvoiceService(InvoiceServiceBase):
             amount_base = from_double(message.amount, asset.exponent if asset else 0)
         except AmountError as error:
             raise _refused(AmountRefused(str(error))) from None
+        user_id = _user_id(message.user_id)
+        if not sees(user_id):
+            raise _refused(NoSuchUser(user_id))
         wanted = NewInvoice(
-            user_id=_user_id(message.user_id),
+            user_id=user_id,
             asset=asset_id or f"CoinType {int(message.coin)}",
             amount_base=amount_base,
             ttl_ms=message.timeout * 1000,
@@ -168,7 +183,7 @@ class InvoiceService(InvoiceServiceBase):
         for invoice_id in filter(None, wanted):
             with _store_failures():
                 row = await self._invoicing.invoice(invoice_id)
-            if isinstance(row, NoSuchInvoice):
+            if isinstance(row, NoSuchInvoice) or not sees(row.invoice.terms.user_id):
                 continue
             invoice = wire_invoice(row.invoice, self._invoicing.catalogue)
             if invoice is not None:
@@ -196,7 +211,7 @@ class StatusStream:
     def __init__(self, invoicing: Invoicing, hub: EventHub) -> None:
         self._invoicing = invoicing
         self._hub = hub
-        self._calls: set[Call] = set()
+        self._calls: dict[Call, UUID | None] = {}
         self._listening = ExitStack()
 
     @property
@@ -211,14 +226,14 @@ class StatusStream:
         """
         if not self._calls:
             self._listening.enter_context(self._hub.listening(self._publish))
-        self._calls.add(call)
+        self._calls[call] = current_caller().user_id
         try:
             # No await between the two: an event in between would have started the answer itself.
             if not call.outlet.closed:
                 call.outlet.start()
             await call.sleep_until_closed()
         finally:
-            self._calls.discard(call)
+            del self._calls[call]
             if not self._calls:
                 self._listening.close()
 
@@ -228,8 +243,10 @@ class StatusStream:
             if wire is None:
                 continue
             encoded = Encoded.of(InvoiceStatusStreamResponse(invoice=wire))
-            for call in tuple(self._calls):
-                call.push(encoded)
+            user_id = invoice.terms.user_id
+            for call, only in tuple(self._calls.items()):
+                if only is None or only == user_id:
+                    call.push(encoded)
 
 
 def news(batch: Sequence[Committed]) -> list[Invoice]:

@@ -15,9 +15,11 @@ from werkzeug.routing import RequestRedirect
 
 from actors.ports import PersistentError, TransientError
 from api.errors import KINDS, Answer, failure
+from api.rest.audit import AuditTrail
 from api.rest.chains import Chains
 from api.rest.docs import docs_page
 from api.rest.edge import Edge
+from api.rest.guard import Guard
 from api.rest.history import History
 from api.rest.invoices import Invoices
 from api.rest.listing import Listing
@@ -88,9 +90,11 @@ def create_app(edge: Edge) -> RestApp:
         *History(edge, views=views).operations(),
         *Chains(edge).operations(),
         *Service(edge).operations(),
+        *AuditTrail(edge.access_book).operations(),
     ]
+    guard = Guard(edge.gate, edge.invoicing)
     for one in operations:
-        app.add_url_rule(_rule(one), one.id, one.serve, methods=[one.method])
+        app.add_url_rule(_rule(one), one.id, guard.before(one), methods=[one.method])
     _add_documents(app, operations, version=edge.version)
     app.register_error_handler(Problem, _problem)
     app.register_error_handler(HTTPException, _http_error)

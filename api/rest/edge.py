@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from actors.access_book import AccessBook
+from actors.audit import Audit
 from actors.chain_supervisor import ChainHealth
 from actors.event_hub import EventHub
+from actors.gate import Gate
 from actors.invoicing import Invoicing
 from actors.ports import Log, WallClock
+from actors.repeats import Repeats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +44,11 @@ class Edge:
     store_ready: Callable[[], Awaitable[str | None]]
     """Why the store cannot be used, for people; None when it can."""
     version: str
+    gate: Gate
+    access_book: AccessBook
+    audit: Audit
+    repeats: Repeats
+    """Creating things with idempotency keys."""
     limits: HttpLimits = field(default_factory=HttpLimits)
 
     def healths(self) -> list[ChainHealth]:

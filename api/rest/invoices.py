@@ -6,15 +6,26 @@ from typing import Any
 
 from quart import request
 
+from actors.access_book import Scope
 from actors.core.invoice import Invoice
 from actors.core.money import AmountError, parse_decimal
+from actors.idempotency import IdempotencyRefusal
 from actors.invoicing import NewInvoice
+from api.access import repeated
 from api.convert import format_instant
 from api.errors import answer
 from api.rest import fields
 from api.rest.edge import Edge
 from api.rest.fields import Field, Shape
-from api.rest.operation import Incoming, Operation, Reply, Success
+from api.rest.operation import (
+    IDEMPOTENCY_HEADER,
+    IDEMPOTENCY_REFUSALS,
+    Incoming,
+    Operation,
+    Reply,
+    Success,
+    idempotency_key,
+)
 from api.rest.problems import Fault, Problem
 from api.rest.views import View, Views
 from api.rest.waiting import WaitingRoom
@@ -58,7 +69,15 @@ class Invoices:
                 "expires_in": 3600,
             },
             successes=(Success(201, "The invoice, waiting for its payment.", "Invoice"),),
-            refusals=("NO_SUCH_USER", "NO_KEY", "UNKNOWN_ASSET", "ASSET_DISABLED"),
+            needs=Scope.WRITE,
+            request_headers=IDEMPOTENCY_HEADER,
+            refusals=(
+                "NO_SUCH_USER",
+                "NO_KEY",
+                "UNKNOWN_ASSET",
+                "ASSET_DISABLED",
+                *IDEMPOTENCY_REFUSALS,
+            ),
         )
 
     def _new_invoice(self) -> Shape:
@@ -123,7 +142,7 @@ class Invoices:
 
     async def _create(self, incoming: Incoming) -> Reply:
         body = incoming.body
-        outcome = await self._invoicing.create_invoice(
+        outcome = await self._edge.repeats.create_invoice(
             NewInvoice(
                 user_id=body["user_id"],
                 asset=body["asset"],
@@ -131,8 +150,12 @@ class Invoices:
                 ttl_ms=body.get("expires_in", 0) * 1000,
                 confirmations=body.get("confirmations"),
                 expires_at_ms=body.get("expires_at"),
-            )
+            ),
+            caller=incoming.caller,
+            key=idempotency_key(),
         )
+        if isinstance(outcome, IdempotencyRefusal):
+            raise Problem(repeated(outcome))
         if not isinstance(outcome, Invoice):
             raise Problem(answer(outcome))
         view = self._views.of(outcome)

@@ -7,7 +7,7 @@ from typing import Any
 
 from api.errors import KINDS
 from api.rest.fields import described
-from api.rest.operation import JSON, Operation
+from api.rest.operation import JSON, Door, Operation
 from api.rest.problems import MEDIA_TYPE
 from api.rest.schemas import SCHEMAS, ref
 
@@ -20,6 +20,9 @@ tallyd watches chains for payments to the addresses of invoices; it never has a 
 (satoshi, wei) in a field whose name ends in `_base`. Both are texts; no number of money is a float.
 
 **Instants** are RFC 3339 in UTC.
+
+**Access**: send `Authorization: Bearer` and an API key. `x-scope` of an operation is
+what the key must allow. On the daemon's own machine it may be configured to need none.
 
 **Errors** are problem documents (RFC 9457) with a `reason` for
 programs, and list everything that is wrong with a request at once.
@@ -53,7 +56,16 @@ def openapi_document(operations: Sequence[Operation], *, version: str) -> Json:
         "servers": [{"url": "/"}],
         "tags": [{"name": name, "description": about} for name, about in _TAGS.items()],
         "paths": paths,
-        "components": {"schemas": dict(SCHEMAS)},
+        "components": {
+            "schemas": dict(SCHEMAS),
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "An API key, as `tallyd access add` makes it.",
+                }
+            },
+        },
     }
 
 
@@ -64,6 +76,9 @@ def refusals_of(one: Operation) -> list[str]:
         found += _WITH_BODY
     if one.query is not None:
         found.append("INVALID_REQUEST")
+    if one.door is not Door.OPEN:
+        found += ("UNAUTHENTICATED", "FORBIDDEN")
+    found.append("RATE_LIMITED")
     if one.tag in ("Users", "Invoices"):
         found += _ALWAYS
     return list(dict.fromkeys(found))
@@ -76,7 +91,10 @@ def _operation(one: Operation) -> Json:
         "summary": one.summary,
         "parameters": _parameters(one),
         "responses": _responses(one),
+        "security": [] if one.door is Door.OPEN else [{"key": []}, {}],
     }
+    if one.door is not Door.OPEN:
+        document["x-scope"] = one.scope.value
     if one.about:
         document["description"] = one.about
     if one.body is not None:

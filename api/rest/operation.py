@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +12,9 @@ import orjson
 from quart import Response, request
 from werkzeug.datastructures import MultiDict
 
+from actors.access import Caller
+from actors.access_book import Scope
+from api.access import IN_PROCESS
 from api.convert import parse_uuid
 from api.errors import invalid_invoice_id, invalid_user_id
 from api.rest.fields import Shape
@@ -18,6 +22,31 @@ from api.rest.problems import Fault, Problem, invalid, problem
 
 JSON = "application/json"
 NO_QUERY = Shape(())
+Check = Callable[[Mapping[str, UUID], dict[str, Any], dict[str, Any]], Awaitable[None]]
+"""Looks at ids, query and body of a caller who is restricted to one user; raises Problem, and puts
+that user into the query as `user_id`."""
+
+
+IDEMPOTENCY_HEADER: Mapping[str, str] = {
+    "Idempotency-Key": "A text of your own, such as a UUID: a second request with the same key and"
+    " the same body, within 24 hours, gives the same answer and makes nothing new."
+}
+IDEMPOTENCY_REFUSALS = (
+    "IDEMPOTENCY_KEY_REUSED",
+    "IDEMPOTENCY_KEY_AT_WORK",
+    "IDEMPOTENCY_KEY_REFUSED",
+)
+
+
+class Door(Enum):
+    """Who is let in without a key."""
+
+    KEY = "key"
+    """Nobody, unless the configuration lets anonymous callers in on loopback."""
+    NEAR = "near"
+    """Whoever asks from loopback."""
+    OPEN = "open"
+    """Everybody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +56,7 @@ class Incoming:
     ids: Mapping[str, UUID]
     query: Mapping[str, Any]
     body: Mapping[str, Any]
+    caller: Caller = IN_PROCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +104,38 @@ class Operation:
     """Looks at the body's values together and may add to them; says what is wrong. Asked also when
     some fields were refused and are absent, so that everything is told at once."""
     example: object = None
+    needs: Scope | None = None
+    """What the caller's key must allow; None: to read for GET, to administer for the rest."""
+    door: Door = Door.KEY
+    shared: bool = False
+    """It names no user and no invoice, but a key that is restricted to a user may use it all the
+    same: it concerns no user, or the handler looks at `Incoming.caller` itself. Operations that
+    name them in path, query or body are kept to that user without more."""
+
+    @property
+    def scope(self) -> Scope:
+        if self.needs is not None:
+            return self.needs
+        return Scope.READ if self.method == "GET" else Scope.ADMIN
+
+    @property
+    def concerns_a_user(self) -> bool:
+        """Whether the request names the user, or invoice, that it is about."""
+        shapes = (self.query, self.body)
+        named = {one.name for shape in shapes if shape is not None for one in shape.fields}
+        return bool(self.id_names) or "user_id" in named
 
     @property
     def id_names(self) -> tuple[str, ...]:
         return tuple(name for name in ("user_id", "invoice_id") if f"{{{name}}}" in self.path)
 
-    async def serve(self, **path_values: str) -> Response:
+    async def serve(
+        self,
+        path_values: Mapping[str, str],
+        *,
+        caller: Caller = IN_PROCESS,
+        check: Check | None = None,
+    ) -> Response:
         """Check the request, hand it on, and give the answer its form."""
         ids = {name: _id(name, value) for name, value in path_values.items()}
         query, faults = self._read_query()
@@ -92,7 +148,9 @@ class Operation:
                 faults += self.complete(body)
         if faults:
             raise invalid(faults)
-        return response_of(await self.handle(Incoming(ids, query, body)))
+        if check is not None:
+            await check(ids, query, body)
+        return response_of(await self.handle(Incoming(ids, query, body, caller)))
 
     def _read_query(self) -> tuple[dict[str, Any], list[Fault]]:
         if self.query is None:
@@ -105,6 +163,14 @@ class Operation:
         ]
         values, faults = self.query.read(given.to_dict(), _in_query)
         return values, twice + faults
+
+
+def idempotency_key() -> str | None:
+    """The request's Idempotency-Key, without the quotes of a structured header."""
+    key: str | None = request.headers.get("Idempotency-Key")
+    if key is not None and len(key) > 1 and key.startswith('"') and key.endswith('"'):
+        return key[1:-1]
+    return key
 
 
 def response_of(reply: Reply) -> Response:

@@ -184,6 +184,18 @@ _CHAIN = _object(
     },
     about="How a chain is.",
 )
+_ACT = _object(
+    {
+        "id": _whole("Its position in the trail.", 1),
+        "at": _instant("When."),
+        "actor": _text("Who: `key:PREFIX`, `mtls:SUBJECT`, `cli` or `anonymous`."),
+        "address": _text("From where; `local` is the command line."),
+        "act": _text("What: `user.registered`, `key.revoked`."),
+        "target": _text("On what: an id, or the prefix of a key."),
+        "detail": _text("More, for people."),
+    },
+    about="One administrative act.",
+)
 _PROBLEM = {
     "type": "object",
     "description": "What went wrong (RFC 9457).",
@@ -279,6 +291,12 @@ SCHEMAS: Mapping[str, Schema] = {
                 }
             ),
             "chains": {"type": "object", "additionalProperties": ref("Chain")},
+        }
+    ),
+    "AuditPage": _object(
+        {
+            "items": {"type": "array", "items": _ACT},
+            "next": _maybe(_whole("`before` of the next page; null on the last.", 1)),
         }
     ),
     "Problem": _PROBLEM,

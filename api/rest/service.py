@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import trio
 
+from actors.access_book import Scope
 from actors.chain_supervisor import ChainState
 from api.rest.edge import Edge
-from api.rest.operation import Incoming, Operation, Reply, Success
+from api.rest.operation import Door, Incoming, Operation, Reply, Success
 from api.rest.represent import health_json
 
 STORE_ANSWERS_WITHIN_S = 5.0
@@ -29,6 +30,8 @@ class Service:
                 summary="Is the daemon alive?",
                 about="Answers as long as the event loop turns; says nothing of nodes or store.",
                 query=None,
+                door=Door.OPEN,
+                shared=True,
                 handle=self._healthz,
                 successes=(Success(200, "It is.", "Alive"),),
             ),
@@ -38,8 +41,13 @@ class Service:
                 path="/readyz",
                 tag="Service",
                 summary="Is the daemon ready?",
-                about="Ready means: the store answers and every enabled chain is current.",
+                about=(
+                    "Ready means: the store answers and every enabled chain is current. Callers"
+                    " without a key, unless they are on this machine, get no more than that."
+                ),
                 query=None,
+                door=Door.OPEN,
+                shared=True,
                 handle=self._readyz,
                 successes=(
                     Success(200, "It is ready.", "Readiness"),
@@ -52,8 +60,9 @@ class Service:
                 path="/metrics",
                 tag="Service",
                 summary="Read the metrics",
-                about="In the text format of Prometheus.",
+                about="In the text format of Prometheus. Needs no key on this machine.",
                 query=None,
+                door=Door.NEAR,
                 handle=self._metrics,
                 successes=(Success(200, "The metrics.", media_type=METRICS_TYPE),),
             ),
@@ -62,12 +71,16 @@ class Service:
     async def _healthz(self, _incoming: Incoming) -> Reply:
         return Reply(document={"status": "ok"})
 
-    async def _readyz(self, _incoming: Incoming) -> Reply:
+    async def _readyz(self, incoming: Incoming) -> Reply:
         reason: str | None = f"the store has not answered within {STORE_ANSWERS_WITHIN_S:g} s"
         with trio.move_on_after(STORE_ANSWERS_WITHIN_S):
             reason = await self._edge.store_ready()
         chains = self._edge.healths()
         ready = reason is None and all(one.state is ChainState.CURRENT for one in chains)
+        if not incoming.caller.may(Scope.READ):
+            # Reasons name nodes and databases.
+            store = {"ready": reason is None, "reason": None}
+            return Reply(200 if ready else 503, {"ready": ready, "store": store, "chains": {}})
         document = {
             "ready": ready,
             "store": {"ready": reason is None, "reason": reason},

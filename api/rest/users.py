@@ -6,12 +6,21 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from uuid import UUID
 
-from actors.core.outcomes import KeyRefused
+from actors.core.outcomes import KeyRefused, UserExists
+from api.access import repeated
 from api.errors import answer
 from api.rest import fields
 from api.rest.edge import Edge
 from api.rest.fields import Field, Shape
-from api.rest.operation import Incoming, Operation, Reply, Success
+from api.rest.operation import (
+    IDEMPOTENCY_HEADER,
+    IDEMPOTENCY_REFUSALS,
+    Incoming,
+    Operation,
+    Reply,
+    Success,
+    idempotency_key,
+)
 from api.rest.problems import Fault, Problem
 
 KEY_FAMILIES: Mapping[str, str] = MappingProxyType(
@@ -36,6 +45,8 @@ class Users:
 
     def __init__(self, edge: Edge) -> None:
         self._invoicing = edge.invoicing
+        self._repeats = edge.repeats
+        self._audit = edge.audit
         self._chains = {
             chain.id: KEY_FAMILIES[chain.family].format(name=chain.name)
             for chain in edge.invoicing.catalogue.chains.values()
@@ -71,7 +82,8 @@ class Users:
                 body_required=False,
                 example={"id": "0b4f2f3e-6c1c-4f0e-9b57-3f2a7a1f9d10"},
                 successes=(Success(201, "The user is registered.", "User"),),
-                refusals=("USER_EXISTS",),
+                request_headers=IDEMPOTENCY_HEADER,
+                refusals=("USER_EXISTS", *IDEMPOTENCY_REFUSALS),
             ),
             Operation(
                 id="setKeys",
@@ -95,15 +107,26 @@ class Users:
         )
 
     async def _register(self, incoming: Incoming) -> Reply:
-        outcome = await self._invoicing.register_user(incoming.body.get("id"))
-        if not isinstance(outcome, UUID):
+        outcome = await self._repeats.register_user(
+            incoming.body.get("id"), caller=incoming.caller, key=idempotency_key()
+        )
+        if isinstance(outcome, UserExists):
             raise Problem(answer(outcome))
+        if not isinstance(outcome, UUID):
+            raise Problem(repeated(outcome))
+        await self._audit.record(incoming.caller, "user.registered", target=str(outcome))
         return Reply(201, {"id": str(outcome)})
 
     async def _set_keys(self, incoming: Incoming) -> Reply:
         given = [(chain, incoming.body[chain]) for chain in self._chains if chain in incoming.body]
         refusal = await self._invoicing.set_keys(incoming.ids["user_id"], given)
         if refusal is None:
+            await self._audit.record(
+                incoming.caller,
+                "user.keys_set",
+                target=str(incoming.ids["user_id"]),
+                detail=", ".join(chain for chain, _ in given),
+            )
             return Reply(204)
         told = answer(refusal)
         faults: tuple[Fault, ...] = ()

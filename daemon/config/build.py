@@ -11,6 +11,7 @@ from actors.core.assets import Chain
 from daemon.catalogue import AssetTable
 from daemon.config.problems import Problem
 from daemon.config.schema import (
+    AccessConfig,
     AssetsConfig,
     CoinConfig,
     Config,
@@ -55,6 +56,7 @@ def build(
     config = Config(
         server=server,
         http=http,
+        access=builder.access(server, file),
         database=database,
         coins=coins,
         log=builder.log(),
@@ -181,6 +183,25 @@ class _Builder:
                 "who calls in front of it, or a firewall"
             )
         return http
+
+    def access(self, server: ServerConfig, file: Path | None) -> AccessConfig:
+        """Without a file, and without a word on it, whoever is on this machine may do all."""
+        anonymous = self.optional("access.anonymous", str)
+        if anonymous is None:
+            anonymous = "loopback" if file is None else "off"
+        subjects = self.value("access.mtls_subjects", tuple)
+        if subjects and server.tls.mode is not TlsMode.MTLS:
+            self._refuse(
+                "access.mtls_subjects",
+                f"needs server.tls.mode mtls, and that is {server.tls.mode}: without it no client"
+                " shows a certificate",
+            )
+        return AccessConfig(
+            anonymous=anonymous == "loopback",
+            subjects=subjects,
+            rate_per_s=self.value("access.rate_per_s", float),
+            burst=self.value("access.burst", int),
+        )
 
     def database(self, state_dir: Path) -> DatabaseConfig:
         url = self.optional("database.url", Secret)

@@ -102,6 +102,21 @@ class HttpConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class AccessConfig:
+    """Who may use the APIs beside those who have a key.
+
+    `anonymous`: callers on loopback need to show nothing. `subjects` are pairs of the common name
+    or whole subject of a client certificate, or `*`, and the words of what it may do. Rates are
+    requests per second of one key or address; 0: no limit.
+    """
+
+    anonymous: bool
+    subjects: tuple[tuple[str, tuple[str, ...]], ...]
+    rate_per_s: float
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseConfig:
     """`url` is a SQLAlchemy URL: ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``."""
 
@@ -299,6 +314,7 @@ class Config:
 
     server: ServerConfig
     http: HttpConfig
+    access: AccessConfig
     database: DatabaseConfig
     coins: Mapping[str, CoinConfig]
     log: LogConfig

@@ -18,6 +18,9 @@ MAX_ENDPOINTS = 16
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,18}")
 _DECIMAL = re.compile(r"(0|[1-9][0-9]{0,8})(\.[0-9]{1,9})?")
 _VAULT_KEY = re.compile(r"[0-9a-fA-F]{64}")
+_SCOPES = r"(?:read|write|admin)(?:\+(?:read|write|admin))*"
+_SUBJECT = re.compile(rf"({_SCOPES}):\s*(\S.{{0,499}})")
+_NEXT_SUBJECT = re.compile(rf",\s*(?={_SCOPES}:)")
 _HOST = re.compile(r"[0-9A-Za-z._:%-]+")
 
 
@@ -95,6 +98,23 @@ def path(value: str, base: Path) -> Path:
 def paths(value: str, base: Path) -> tuple[Path, ...]:
     """A comma list, as GoiPay's -client-ca takes it."""
     return tuple(path(part.strip(), base) for part in value.split(",") if part.strip())
+
+
+def subjects(value: str, _base: Path) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """A comma list of SCOPES:SUBJECT, where a subject may hold commas itself."""
+    found: dict[str, tuple[str, ...]] = {}
+    for part in _NEXT_SUBJECT.split(value):
+        match = _SUBJECT.fullmatch(part.strip())
+        if match is None:
+            raise ValueError(
+                "write what a certificate may do and whom it belongs to, such as write:shop,"
+                " read+write:CN=shop,O=Example or admin:*; the scopes are read, write and admin"
+            )
+        scopes, subject = match.groups()
+        if subject in found:
+            raise ValueError("the same subject stands there twice: join its scopes with +")
+        found[subject] = tuple(scopes.split("+"))
+    return tuple(found.items())
 
 
 def _split(value: str, example: str) -> SplitResult:

@@ -357,7 +357,7 @@ def test_a_private_chain_is_a_few_lines_of_configuration(tmp_path):
         (tmp_path / "tallyd.yml").write_text(
             f"assets: {{file: assets.toml}}\ncoin: {{own: {{daemon: {{url: '{node.ws_url}'}}}}}}\n"
         )
-        env = {"TALLY_CONFIG": str(tmp_path / "tallyd.yml")}
+        env = {"TALLY_CONFIG": str(tmp_path / "tallyd.yml"), "TALLY_ACCESS_ANONYMOUS": "loopback"}
         daemon = Daemon(tmp_path / "state", env=env)
         with daemon, market_of(daemon, own=node) as market:
             coin, points = (

@@ -122,7 +122,7 @@ def refused(error: Any) -> Refused:
 async def goipay(house: House, *, reveals: bool = False) -> AsyncIterator[Calls]:
     """Serve the house's GoiPay services for the length of a block."""
     reveal = house.keyring.monero.reveal if reveals else None
-    users = UserService(house.invoicing, reveal=reveal)
+    users = UserService(house.invoicing, audit=house.audit, reveal=reveal)
     invoices = InvoiceService(house.invoicing, hub=house.hub)
     async with serving(users, invoices) as running:
         with grpc.insecure_channel(f"127.0.0.1:{running.port}") as channel:

@@ -7,9 +7,11 @@ __all__ = (
     "BadRequest",
     "BadRequestFieldViolation",
     "ErrorInfo",
+    "RetryInfo",
     "Status",
 )
 
+import datetime
 from dataclasses import dataclass
 
 import betterproto2
@@ -67,6 +69,20 @@ class ErrorInfo(betterproto2.Message):
 
 
 default_message_pool.register_message("google.rpc", "ErrorInfo", ErrorInfo)
+
+
+@dataclass(eq=False, repr=False)
+class RetryInfo(betterproto2.Message):
+    """
+    When the caller may try again.
+    """
+
+    retry_delay: "datetime.timedelta | None" = betterproto2.field(
+        1, betterproto2.TYPE_MESSAGE, unwrap=lambda: _protobuf__.Duration, optional=True
+    )
+
+
+default_message_pool.register_message("google.rpc", "RetryInfo", RetryInfo)
 
 
 @dataclass(eq=False, repr=False)
