@@ -175,6 +175,10 @@ class WebhookBook(Protocol):
         """(seq, invoice, at_ms) of wanted events that happened in [since, until), by seq."""
         ...
 
+    async def log_attempts(self, endpoint_id: UUID, attempts: Sequence[Attempt]) -> None:
+        """Log attempts that change nothing else."""
+        ...
+
     async def attempts(
         self, endpoint_id: UUID, *, before: int | None, limit: int
     ) -> tuple[LoggedAttempt, ...]:

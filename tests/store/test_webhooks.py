@@ -146,6 +146,11 @@ async def test_the_log_is_paged_and_forgotten(store: Store):
     assert [one.seq for one in await book.owed(HERE, dead=True, limit=9)] == [50]
     assert [one.seq for one in await book.owed(HERE, dead=False, limit=9)] == [2]
     assert await book.forget_attempts(HERE, before_ms=0, keep=4) == 0
+    await book.log_attempts(HERE, [attempt(8)])
+    await book.log_attempts(HERE, [])
+    await book.log_attempts(NOBODY, [attempt(9)])
+    assert (await book.attempts(HERE, before=None, limit=1))[0].attempt == attempt(8)
+    assert await book.attempts(NOBODY, before=None, limit=1) == ()
     assert await book.remove_endpoint(HERE)
     assert await book.attempts(HERE, before=None, limit=10) == ()
     assert await book.owing(HERE) == Owing(0, 0)
