@@ -7,6 +7,8 @@ nothing comes back) and then every style must end in the very same state.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -19,14 +21,27 @@ from hypothesis.stateful import (
 
 from actors.core.decision import decide
 from actors.core.events import InvoiceSettled, PaymentUnlocked
-from actors.core.inputs import TimeReached, TipReached
+from actors.core.inputs import CancelAsked, TimeReached, TipReached
 from actors.core.invoice import Invoice, State
+from actors.core.policy import Band, Policy
 from tests.helpers.chain_world import Feed, Style, World
 from tests.helpers.invoices import ASSET, EXPIRES_MS
 
 AMOUNTS = st.lists(st.integers(1, 6), min_size=1, max_size=2).map(tuple)
 PICK = st.sets(st.integers(0, 5), max_size=4)
 ONE = st.integers(0, 5)
+
+
+LATE_S = 40 * 60
+CLOSES_MS = EXPIRES_MS + LATE_S * 1000
+POLICIES = st.none() | st.builds(
+    Policy,
+    bands=st.sampled_from([(), (Band(2, 1),), (Band(1, 2), Band(8, 3))]),
+    rbf_confirmations=st.none() | st.integers(0, 3),
+    tolerance_base=st.sampled_from([0, 2]),
+    tolerance_bps=st.sampled_from([0, 0, 4000]),
+    accept_late_s=st.sampled_from([0, LATE_S]),
+)
 
 
 class InvoiceMachine(RuleBasedStateMachine):
@@ -36,17 +51,29 @@ class InvoiceMachine(RuleBasedStateMachine):
     @initialize(
         data=st.data(),
         required_base=st.sampled_from([0, 1, 3, 8]),
+        policy=POLICIES,
         paid_base=st.none() | st.integers(1, 9),
         mined=st.booleans(),
         waited=st.booleans(),
     )
-    def begin(self, data, required_base, paid_base, mined, waited):
+    def begin(self, data, required_base, policy, paid_base, mined, waited):
         self.world = World()
         self.confirmations = data.draw(st.sampled_from(self.depths))
+        if policy is not None and not self.wild and not required_base:
+            # What an open amount needs depends on what came before it was deep enough: who looks
+            # only at the end cannot know that.
+            policy = replace(policy, bands=())
         self.feeds = [
-            Feed(style, required_base=required_base, confirmations=self.confirmations)
+            Feed(
+                style,
+                policy=policy,
+                required_base=required_base,
+                confirmations=self.confirmations,
+            )
             for style in Style
         ]
+        bands = policy.bands if policy else ()
+        self.bears = min([self.confirmations, *(band.confirmations for band in bands)])
         self.rest()
         if paid_base:
             self.pay((paid_base,), ASSET)
@@ -141,7 +168,7 @@ class InvoiceMachine(RuleBasedStateMachine):
     def reorganise(self, depth, take, bumps, thefts):
         deepest = len(self.world.chain) - 1
         if not self.wild:
-            deepest = min(deepest, self.confirmations - 1)
+            deepest = min(deepest, self.bears - 1)
         if deepest:
             self.world.reorganise(min(depth, deepest), take, bumps=bumps, thefts=thefts)
             self.stepped()
@@ -164,13 +191,27 @@ class InvoiceMachine(RuleBasedStateMachine):
     def wait(self, minutes):
         later_ms = self.world.now_ms + minutes * 60_000
         # At the very instant of the deadline it is the order of telling that decides.
-        later_ms += 1000 * (later_ms == EXPIRES_MS)
-        if not self.wild and later_ms >= EXPIRES_MS > self.world.now_ms:
+        later_ms += 1000 * (later_ms in (EXPIRES_MS, CLOSES_MS))
+        crossed = any(later_ms >= at_ms > self.world.now_ms for at_ms in (EXPIRES_MS, CLOSES_MS))
+        if not self.wild and crossed:
             # Who has not looked before the deadline cannot know what came in time.
             self.rest()
         self.world.now_ms = later_ms
         if self.after_deadline:
             self.rest()
+
+    @rule()
+    def cancel(self):
+        if not self.wild:
+            self.rest()
+        for feed in self.feeds:
+            received_base = feed.received_base
+            before = feed.story.invoice.state
+            feed.tell(CancelAsked(self.world.now_ms))
+            done = before is State.PENDING and not received_base
+            assert (feed.story.invoice.state is State.CANCELLED) is (
+                done or before is State.CANCELLED
+            )
 
     @rule()
     def rest(self):
@@ -188,8 +229,10 @@ class InvoiceMachine(RuleBasedStateMachine):
         for feed in getattr(self, "feeds", ()):
             invoice = feed.story.invoice
             assert invoice.received_base == feed.received_base, feed.style
-            if invoice.state is State.EXPIRED:
+            if invoice.state in (State.EXPIRED, State.CANCELLED):
                 assert not invoice.covered, feed.style
+            if invoice.state is State.CANCELLED:
+                assert invoice.credited_base == 0, feed.style
             if feed.judged:
                 credited_base = feed.sum_of(feed.credited())
                 assert invoice.credited_base == credited_base, feed.style
@@ -208,10 +251,29 @@ class InvoiceMachine(RuleBasedStateMachine):
                 assert feed.confirmed_base(self.world) < invoice.needed_base, feed.style
 
     @invariant()
+    def a_policy_is_named_where_it_made_the_difference(self):
+        for feed in getattr(self, "feeds", ()):
+            check_policies(feed)
+
+    @invariant()
     def the_wake_height_is_exact(self):
         for feed in getattr(self, "feeds", ()):
             check_wake_height(feed.story.invoice)
             check_unlock_instant(feed.story.invoice)
+
+
+def check_policies(feed: Feed) -> None:
+    """Of the newest event that may name one."""
+    event = feed.story.events[-1]
+    terms = feed.story.invoice.terms
+    applied = getattr(event, "policies", ())
+    assert terms.policy is not None or not applied
+    if isinstance(event, InvoiceSettled):
+        named = {one.name for one in applied}
+        missing = event.credited_base < terms.required_base
+        assert ("underpayment_tolerance" in named) is missing, feed.style
+        banded = any(b.from_base <= terms.required_base for b in feed.policy.bands)
+        assert ("confirmation_band" in named) is banded or not terms.required_base
 
 
 def check_wake_height(invoice: Invoice) -> None:

@@ -24,6 +24,7 @@ from actors.core.inputs import (
     TxSeen,
 )
 from actors.core.invoice import Invoice, State
+from actors.core.policy import Policy
 from actors.core.watch_index import WatchIndex
 from tests.helpers.invoices import ASSET, CREATED_MS, DESTINATION, EXPIRES_MS, History, txid
 
@@ -40,6 +41,7 @@ class Tx:
     """Of its first output."""
     unlock_height: int | None = None
     unlock_ms: int | None = None
+    replaceable: bool = False
 
     @property
     def txid(self) -> bytes:
@@ -88,7 +90,9 @@ class World:
     ) -> Tx:
         self.made += 1
         coin = self.made if coin is None else coin
-        return Tx(f"tx {self.made}", coin, amounts_base, asset, **output)
+        # Every other one signals that it may be replaced.
+        signals = self.made % 2 == 0
+        return Tx(f"tx {self.made}", coin, amounts_base, asset, replaceable=signals, **output)
 
     def bumped(self, tx: Tx) -> Tx:
         """The same payment from the same coin, with its lock."""
@@ -180,8 +184,12 @@ NEVER = 10**18
 class Feed:
     """Tells one invoice of the world in one style, and keeps a plain account beside it."""
 
-    def __init__(self, style: Style, **changes: int) -> None:
+    def __init__(self, style: Style, *, policy: Policy | None = None, **changes: Any) -> None:
         self.style = style
+        changes["policy"] = policy
+        self.policy = policy or Policy()
+        self.closes_ms = EXPIRES_MS + self.policy.accept_late_s * 1000
+        """Until when money may come, late or not."""
         self.story = History(**changes)
         self.index = WatchIndex()
         self.index.update(None, self.story.invoice)
@@ -207,14 +215,14 @@ class Feed:
     def rest(self, world: World) -> None:
         """Tell everything there is to know."""
         self.look(world, mempool=True)
-        expired = self.story.invoice.state is State.EXPIRED
+        expired = self.closed
         self.tell(TimeReached(world.now_ms))
         self._unlock_by_time(world, expired=expired)
 
     def look(self, world: World, *, mempool: bool) -> None:
         if self.style is Style.AMNESIAC:
             del self.blocks[-REWIND:]
-        expired = self.story.invoice.state is State.EXPIRED
+        expired = self.closed
         self._read_blocks(world)
         if mempool:
             self._read_mempool(world)
@@ -226,6 +234,11 @@ class Feed:
             if mempool:
                 self._read_mempool(world)
             assert len(self.story.events) == recorded, "a duplicate was recorded"
+
+    @property
+    def closed(self) -> bool:
+        """It ended unpaid: what comes from now on is too late."""
+        return self.story.invoice.state in (State.EXPIRED, State.CANCELLED)
 
     def tell(self, happened: Input) -> None:
         before = self.story.invoice
@@ -251,7 +264,11 @@ class Feed:
                 if tx.outputs:
                     if self.style is Style.MEMPOOL_FIRST:
                         self._see(tx, now_ms)
-                    self.tell(TxIncluded(tx.txid, tx.outputs, ref, now_ms, losers))
+                    self.tell(
+                        TxIncluded(
+                            tx.txid, tx.outputs, ref, now_ms, losers, replaceable=tx.replaceable
+                        )
+                    )
                     self.index.claim(tx.txid, tx.spends)
                 else:
                     self._lose(losers, Removal.DOUBLE_SPENT, tx, now_ms)
@@ -285,7 +302,16 @@ class Feed:
     def _see(self, tx: Tx, now_ms: int) -> None:
         losers = self.index.conflicting(tx.txid, tx.spends)
         tip_height = len(self.blocks) - 1
-        self.tell(TxSeen(tx.txid, tx.outputs, now_ms, losers, tip_height=tip_height))
+        self.tell(
+            TxSeen(
+                tx.txid,
+                tx.outputs,
+                now_ms,
+                losers,
+                tip_height=tip_height,
+                replaceable=tx.replaceable,
+            )
+        )
         self.index.claim(tx.txid, tx.spends)
 
     def _lose(self, losers: tuple[bytes, ...], reason: Removal, tx: Tx, now_ms: int) -> None:
@@ -305,7 +331,7 @@ class Feed:
         self.believed = {coin: tx for coin, tx in self.believed.items() if tx.outputs}
         if mempool:
             self.disputed |= {c: tx for c, tx in before.items() if tx.name in world.contested}
-        if not expired and self.story.invoice.state is State.EXPIRED:
+        if not expired and self.closed:
             # What appeared in this very look may have come before or after the expiry.
             self.judged = not any(before.get(c) != tx for c, tx in self.believed.items())
         for coin, tx in self.believed.items():
@@ -359,10 +385,10 @@ class Feed:
 
     def _unlock(self, tx: Tx, ended_ms: int, *, expired: bool) -> None:
         self.locked.discard(tx.name)
-        if not expired and self.story.invoice.state is State.EXPIRED and ended_ms <= EXPIRES_MS:
+        if not expired and self.closed and ended_ms <= self.closes_ms:
             # It ended in the very look in which the invoice expired: before or after that?
             self.judged = False
-        if expired or ended_ms > EXPIRES_MS:
+        if expired or ended_ms > self.closes_ms:
             self.first_ms[tx.name] = NEVER
 
     def counting(self) -> dict[OutPoint, int]:
@@ -395,12 +421,22 @@ class Feed:
         return [
             tx
             for tx in self.believed.values()
-            if self.first_ms[tx.name] <= EXPIRES_MS and tx.name not in self.locked
+            if self.first_ms[tx.name] <= self.closes_ms and tx.name not in self.locked
         ]
 
     def confirmed_base(self, world: World) -> int:
         """Timely money at the required depth of the world's chain."""
-        depth = self.story.invoice.terms.confirmations
-        deep = world.chain[: max(0, len(world.chain) - depth + 1)]
-        chosen = {tx for _, txs in deep for tx in txs} if depth else set(self.believed.values())
-        return self.sum_of(tx for tx in self.credited() if tx in chosen)
+        heights = {tx: height for height, (_, txs) in enumerate(world.chain) for tx in txs}
+        tops = {tx: len(world.chain) - height for tx, height in heights.items()}
+        return self.sum_of(tx for tx in self.credited() if tops.get(tx, 0) >= self.depth_of(tx))
+
+    def depth_of(self, tx: Tx) -> int:
+        """How deep the terms and their policy want this one."""
+        terms = self.story.invoice.terms
+        amount_base = terms.required_base or self.sum_of(self.credited())
+        depth = terms.confirmations
+        for band in self.policy.bands:
+            depth = band.confirmations if band.from_base <= amount_base else depth
+        if tx.replaceable:
+            depth = max(depth, self.policy.rbf_confirmations or 0)
+        return depth
