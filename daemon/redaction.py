@@ -32,6 +32,8 @@ _SUBSTITUTIONS: tuple[tuple[re.Pattern[str], str], ...] = (
     # Extended keys: by their look (111 characters of base58, SLIP-132), or their head alone.
     (re.compile(f"[{_BASE58}]{{100,}}"), HIDDEN),
     (re.compile(f"\\b[A-Za-z](?:prv|pub|tpv|tub)[{_BASE58}]{{16,}}"), HIDDEN),
+    # Our own API keys: their first part names them.
+    (re.compile(r"\btk_([0-9A-Za-z]{8})_[0-9A-Za-z]+"), r"tk_\1_***"),
     # Monero's keys as one text, private view key and public spend key.
     (re.compile(r"(?i)\b[0-9a-f]{64}\s?:\s?[0-9a-f]{64}\b"), HIDDEN),
     (re.compile(r"(?i)(\bauthorization[\"']?\s*[:=]\s*[\"']?)(?:[a-z]+\s+)?[^\s\"',]+"), r"\1***"),

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from actors.access_book import Act, ApiKey, Claim, RecordedAct, Scope
 from actors.ports import PersistentError
+from daemon.store.directory import has_user
 from daemon.store.schema import api_keys as keys
 from daemon.store.schema import audit, idempotency
 
@@ -63,6 +64,14 @@ def add_api_key(connection: Connection, key: ApiKey, act: Act) -> None:
         )
     )
     record_act(connection, act)
+
+
+def add_api_key_of_user(connection: Connection, key: ApiKey, act: Act) -> bool:
+    """Add it, unless it is bound to a user who does not exist."""
+    if key.user_id is not None and not has_user(connection, key.user_id):
+        return False
+    add_api_key(connection, key, act)
+    return True
 
 
 def revoke_api_key(connection: Connection, prefix: str, act: Act) -> bool:

@@ -44,6 +44,10 @@ class Database(Protocol):
         """
         ...
 
+    def connect_beside(self) -> Connection:
+        """A connection that writes while a daemon may have the database: see `store.beside`."""
+        ...
+
     def close(self) -> None:
         """Close all but the connections that `connect` gave, and release the lock."""
         ...
@@ -78,6 +82,9 @@ class SqliteDatabase:
         self.readers: Engine = _sqlite_engine(url, busy_timeout_s, pool=QueuePool, writes=False)
 
     def connect(self) -> Connection:
+        return self._writer.connect()
+
+    def connect_beside(self) -> Connection:
         return self._writer.connect()
 
     def close(self) -> None:
@@ -137,6 +144,9 @@ class PostgresDatabase:
             connection.close()
             raise
         return connection
+
+    def connect_beside(self) -> Connection:
+        return self._writer.connect()
 
     def _take(self, connection: Connection) -> None:
         connection.execute(text(f"SET lock_timeout = {self._lock_timeout_ms}"))
