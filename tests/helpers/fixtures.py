@@ -81,6 +81,13 @@ def xmr_wallet(xmr_node: MoneroNode) -> Iterator[MoneroWallet]:
         yield wallet
 
 
+@pytest.fixture(autouse=True)
+def settled_wallet(request: pytest.FixtureRequest) -> None:
+    """What an earlier test relayed, flushed or displaced is no longer on the wallet's mind."""
+    if "xmr_wallet" in request.fixturenames:
+        request.getfixturevalue("xmr_wallet").settle()
+
+
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
     """A PostgreSQL server without fsync. Shared: leave it running."""

@@ -10,7 +10,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from tests.helpers.monero_address import Keys, decode
-from tests.helpers.monerod import COINBASE_LOCK_BLOCKS, MoneroNode
+from tests.helpers.monerod import (
+    COIN_BASE,
+    COINBASE_LOCK_BLOCKS,
+    SPENDABLE_AFTER_BLOCKS,
+    MoneroNode,
+)
 from tests.helpers.monerod_rpc import MoneroClient, RpcError
 from tests.helpers.ports import free_port
 from tests.helpers.process import ServerError, ServerProcess
@@ -173,6 +178,20 @@ class MoneroWallet:
     def refresh(self) -> None:
         """Catch up with the node, reorgs included."""
         self.rpc("refresh")
+
+    def settle(self) -> None:
+        """Empty the node's pool, and take from the chain alone what is spent.
+
+        A wallet remembers as spent what it sent and as unspent what was relayed past it, also when
+        a pool was flushed or a block displaced meanwhile.
+        """
+        if self.node.pool_txids():
+            self.node.flush_pool()
+        self.refresh()
+        self.rpc("rescan_spent")
+        if self.balance(unlocked=True) < 20 * COIN_BASE:
+            self.node.mine(SPENDABLE_AFTER_BLOCKS)
+            self.refresh()
 
     def balance(self, *, unlocked: bool = False) -> int:
         """Return what all of account 0 holds."""
