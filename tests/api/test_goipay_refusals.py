@@ -19,7 +19,7 @@ NO_USER = "Invalid userId (user does not exist)."
 BELOW_0 = "Invoice amount can't be below 0."
 HANDLING = "An error occurred while handling invoice."
 SQL = "An error occurred while executing a SQL query."
-STRANGER = str(uuid4())
+STRANGER = "6f4a2b1e-0c3d-4e5f-8a9b-7c6d5e4f3a2b"
 NO_UUIDS = ["", "x", STRANGER[:-1], STRANGER + "0", "{" + STRANGER + "}", "urn:uuid:" + STRANGER]
 
 # BIP-32 test vector 1: a private key that the whole world knows.
