@@ -17,6 +17,7 @@ from api.grpc.goipay import InvoiceService, UserService
 from api.grpc.health import SERVING
 from api.grpc.limits import Limits
 from api.grpc.server import ListenError, Server
+from api.grpc.tally import InvoiceService as TallyInvoiceService
 from api.grpc.tls import TlsSettingsError, server_context
 from api.rest.app import create_app
 from api.rest.edge import Edge
@@ -45,9 +46,12 @@ class Servers:
             audit=house.audit,
             reveal=house.keyring.monero.reveal if config.server.reveal_view_keys else None,
         )
+        exact = TallyInvoiceService(
+            house.invoicing, house.repeats, outbox=house.outbox, clock=SystemClock()
+        )
         limits = config.server.limits
         self.grpc = Server(
-            [users, invoices],
+            [users, invoices, exact],
             reflection=config.server.reflection,
             limits=Limits(
                 connections=limits.connections,
@@ -70,6 +74,7 @@ class Servers:
         edge = Edge(
             invoicing=house.invoicing,
             hub=house.hub,
+            outbox=house.outbox,
             clock=SystemClock(),
             log=get_logger("api.rest"),
             metrics=house.metrics.render,
@@ -79,6 +84,7 @@ class Servers:
             access_book=house.store,
             audit=house.audit,
             repeats=house.repeats,
+            webhooks=house.webhooks,
         )
         async with trio.open_nursery() as nursery:
             try:

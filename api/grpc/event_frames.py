@@ -21,30 +21,30 @@ that is larger makes a response of its own."""
 # Field number and wire type, as they stand before each field.
 _ID, _SEQ, _TYPE, _AT, _INVOICE_ID = b"\x0a", b"\x10", b"\x1a", b"\x22", b"\x2a"
 _USER_ID, _VERSION, _ASSET, _DATA = b"\x32", b"\x38", b"\x42", b"\x4a"
-_SECONDS, _NANOS = b"\x08", b"\x10"
+_SECONDS, _NANOS = b"\x08", b"\x10"  # of a Timestamp
 _EVENTS, _POSITION = b"\x0a", b"\x10"
 
 
 def encode_event(event: Published) -> bytes:
     """An Event message."""
-    seconds, ms = divmod(event.at_ms, 1000)
-    at = _number(_SECONDS, seconds) + _number(_NANOS, ms * 1_000_000)
-    event_id = event.id.encode()
-    data = event.data
+    event_id, seq, kind, at_ms, invoice_id, user_id, version, asset, data = event
+    seconds, ms = divmod(at_ms, 1000)
+    at = (_SECONDS + varint(seconds) if seconds else b"") + _nanos(ms)
+    id_text = event_id.encode()
     return b"".join(
         (
             _ID,
-            varint(len(event_id)),
-            event_id,
-            _number(_SEQ, event.seq),
-            _text(_TYPE, event.type),
+            varint(len(id_text)),
+            id_text,
+            _SEQ + varint(seq) if seq else b"",
+            _text(_TYPE, kind),
             _AT,
             varint(len(at)),
             at,
-            _uuid(_INVOICE_ID, event.invoice_id),
-            _uuid(_USER_ID, event.user_id),
-            _number(_VERSION, event.version),
-            _text(_ASSET, event.asset),
+            _uuid(_INVOICE_ID, invoice_id),
+            _uuid(_USER_ID, user_id),
+            _VERSION + varint(version) if version else b"",
+            _text(_ASSET, asset),
             _DATA,
             varint(len(data)),
             data,
@@ -99,22 +99,30 @@ class EventFrames:
 
 def varint(value: int) -> bytes:
     """Base 128, the least significant group first; negative numbers in ten bytes."""
-    if 0 <= value < 0x80:
+    if 0 <= value < 0x4000:
         return _SMALL[value]
     value &= 0xFFFF_FFFF_FFFF_FFFF
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return _LOW[value & 0x3FFF] + varint(value >> 14)
 
 
-_SMALL = [bytes((value,)) for value in range(0x80)]
+def _two_groups(value: int, more: int) -> bytes:
+    return bytes((value & 0x7F | 0x80, value >> 7 | more))
+
+
+_SMALL = [*(bytes((value,)) for value in range(0x80))]
+_SMALL += [_two_groups(value, 0) for value in range(0x80, 0x4000)]
+"""Numbers of one or two groups."""
+_LOW = [_two_groups(value, 0x80) for value in range(0x4000)]
+"""The first two groups of those that have more."""
 
 
 def _number(tag: bytes, value: int) -> bytes:
     return tag + varint(value) if value else b""
+
+
+@lru_cache(maxsize=1000)
+def _nanos(ms: int) -> bytes:
+    return _number(_NANOS, ms * 1_000_000)
 
 
 @lru_cache(maxsize=1024)

@@ -11,8 +11,10 @@ from actors.chain_supervisor import ChainHealth
 from actors.event_hub import EventHub
 from actors.gate import Gate
 from actors.invoicing import Invoicing
+from actors.outbox import Outbox
 from actors.ports import Log, WallClock
 from actors.repeats import Repeats
+from actors.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Edge:
 
     invoicing: Invoicing
     hub: EventHub
+    outbox: Outbox
     clock: WallClock
     log: Log
     metrics: Callable[[], bytes]
@@ -49,6 +52,7 @@ class Edge:
     audit: Audit
     repeats: Repeats
     """Creating things with idempotency keys."""
+    webhooks: Webhooks
     limits: HttpLimits = field(default_factory=HttpLimits)
 
     def healths(self) -> list[ChainHealth]:

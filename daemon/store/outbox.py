@@ -112,6 +112,8 @@ def _events() -> Select[Any]:
 
 
 def _read(connection: Connection, log_id: str, query: Select[Any]) -> list[Published]:
+    # All at once: row by row the driver would give up the interpreter lock for each.
+    rows = connection.execute(query).fetchall()
     return [
         Published(
             f"{log_id}-{seq}",
@@ -124,7 +126,7 @@ def _read(connection: Connection, log_id: str, query: Select[Any]) -> list[Publi
             asset,
             without_instant(data),
         )
-        for seq, invoice_id, version, kind, at_ms, data, user_id, asset in connection.execute(query)
+        for seq, invoice_id, version, kind, at_ms, data, user_id, asset in rows
     ]
 
 

@@ -21,6 +21,7 @@ from actors.event_hub import EventHub
 from actors.gate import Gate, GateRules, Knock, TooMany, Unknown
 from actors.idempotency import Idempotency
 from actors.invoicing import Invoicing, NewInvoice
+from actors.outbox import Outbox
 from actors.ports import CommitListener, Store, WallClock
 from actors.repeats import Repeats
 from api.rest.edge import Edge, HttpLimits
@@ -99,6 +100,7 @@ class House:
         self.gate: Gate = NearGate(
             self.store, GateRules(anonymous=True), clock=self.clock, log=self.log
         )
+        self.outbox = Outbox(self.store, self.hub)
         self.audit = Audit(self.store, clock=self.clock)
         self.idempotency = Idempotency(self.store, clock=self.clock, log=self.log)
         self.repeats = Repeats(self.invoicing, self.idempotency)
@@ -165,6 +167,7 @@ class House:
         return Edge(
             invoicing=self.invoicing,
             hub=self.hub,
+            outbox=self.outbox,
             clock=self.clock,
             log=self.log,
             metrics=lambda: b"tallyd_up 1\n",
