@@ -25,6 +25,7 @@ from api.rest.invoices import Invoices
 from api.rest.listing import Listing
 from api.rest.openapi import openapi_document
 from api.rest.operation import JSON, Operation
+from api.rest.policies import Policies
 from api.rest.problems import Problem, problem
 from api.rest.service import Service
 from api.rest.users import Users
@@ -85,6 +86,7 @@ def create_app(edge: Edge) -> RestApp:
     app.room = WaitingRoom(edge, views)
     operations = [
         *Users(edge).operations(),
+        *Policies(edge).operations(),
         *Invoices(edge, views=views, room=app.room).operations(),
         *Listing(edge, views=views).operations(),
         *History(edge, views=views).operations(),

@@ -26,6 +26,7 @@ from api.rest.operation import (
     Success,
     idempotency_key,
 )
+from api.rest.policies import METADATA_FIELD, POLICY_FIELD
 from api.rest.problems import Fault, Problem
 from api.rest.views import View, Views
 from api.rest.waiting import WaitingRoom
@@ -43,7 +44,7 @@ class Invoices:
         self._room = room
 
     def operations(self) -> tuple[Operation, ...]:
-        return self._creation(), self._reading()
+        return self._creation(), self._reading(), self._cancelling()
 
     # --- create -----------------------------------------------------------------------------------
 
@@ -58,6 +59,7 @@ class Invoices:
                 "Gives out a fresh address that is never used again. The amount is given either as"
                 " an exact decimal text or in base units; 0 asks for any amount. The time to pay is"
                 " given either in seconds or as an instant; less than 10 seconds becomes 10."
+                " Where the request names no policy, the user's default for the asset is agreed."
             ),
             handle=self._create,
             body=self._new_invoice(),
@@ -76,6 +78,8 @@ class Invoices:
                 "NO_KEY",
                 "UNKNOWN_ASSET",
                 "ASSET_DISABLED",
+                "POLICY_REFUSED",
+                "METADATA_REFUSED",
                 *IDEMPOTENCY_REFUSALS,
             ),
         )
@@ -134,8 +138,11 @@ class Invoices:
                     "confirmations",
                     fields.whole(0, MAX_CONFIRMATIONS),
                     {"type": "integer", "minimum": 0, "maximum": MAX_CONFIRMATIONS},
-                    "Blocks to wait for: 0 the mempool, 1 the tip. The chain's default otherwise.",
+                    "Blocks to wait for: 0 the mempool, 1 the tip. Otherwise the policy's bands"
+                    " decide, or the chain's default.",
                 ),
+                POLICY_FIELD,
+                METADATA_FIELD,
             ),
             one_of=(("amount", "amount_base"), ("expires_in", "expires_at")),
         )
@@ -150,6 +157,8 @@ class Invoices:
                 ttl_ms=body.get("expires_in", 0) * 1000,
                 confirmations=body.get("confirmations"),
                 expires_at_ms=body.get("expires_at"),
+                policy=body.get("policy"),
+                metadata=body.get("metadata"),
             ),
             caller=incoming.caller,
             key=idempotency_key(),
@@ -176,6 +185,38 @@ class Invoices:
             detail = f"expires_at has passed; it is {format_instant(now_ms)} now"
             faults.append(Fault(detail, pointer="#/expires_at"))
         return faults
+
+    # --- cancel -----------------------------------------------------------------------------------
+
+    def _cancelling(self) -> Operation:
+        return Operation(
+            id="cancelInvoice",
+            method="POST",
+            path="/v1/invoices/{invoice_id}/cancel",
+            tag="Invoices",
+            summary="Cancel an invoice",
+            about=(
+                "Withdraws an invoice to which nothing was paid; once more changes nothing. Its"
+                " address stays watched: money that comes all the same is recorded as late."
+            ),
+            handle=self._cancel,
+            needs=Scope.WRITE,
+            successes=(Success(200, "The invoice, cancelled.", "Invoice"),),
+            refusals=("NO_SUCH_INVOICE", "INVALID_INVOICE_ID", "NOT_CANCELLABLE", "ASSET_DISABLED"),
+        )
+
+    async def _cancel(self, incoming: Incoming) -> Reply:
+        invoice_id = incoming.ids["invoice_id"]
+        before = await self._views.look(invoice_id)
+        outcome = await self._invoicing.cancel(invoice_id)
+        if not isinstance(outcome, Invoice):
+            raise Problem(answer(outcome))
+        if before.invoice.version != outcome.version:
+            await self._edge.audit.record(
+                incoming.caller, "invoice.cancelled", target=str(invoice_id)
+            )
+        view = self._views.of(outcome)
+        return Reply(content=view.content, headers={"ETag": view.etag})
 
     # --- read -------------------------------------------------------------------------------------
 

@@ -116,6 +116,16 @@ def _parameters(one: Operation) -> list[Json]:
         }
         for name in one.id_names
     ]
+    for name, about in one.path_words.items():
+        found.append(
+            {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "description": about,
+                "schema": {"type": "string"},
+            }
+        )
     for field in one.query.fields if one.query else ():
         schema = described(field)
         about = schema.pop("description")

@@ -57,6 +57,8 @@ class Incoming:
     query: Mapping[str, Any]
     body: Mapping[str, Any]
     caller: Caller = IN_PROCESS
+    words: Mapping[str, str] = field(default_factory=dict)
+    """What of the path is no id, as it was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,10 @@ class Success:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A method on a path; `{user_id}` and `{invoice_id}` in the path are UUIDs."""
+    """A method on a path; `{user_id}` and `{invoice_id}` in the path are UUIDs.
+
+    Other names in the path are `path_words`.
+    """
 
     id: str
     method: str
@@ -104,6 +109,8 @@ class Operation:
     """Looks at the body's values together and may add to them; says what is wrong. Asked also when
     some fields were refused and are absent, so that everything is told at once."""
     example: object = None
+    path_words: Mapping[str, str] = field(default_factory=dict)
+    """Names and descriptions of what in the path is no id."""
     needs: Scope | None = None
     """What the caller's key must allow; None: to read for GET, to administer for the rest."""
     door: Door = Door.KEY
@@ -137,7 +144,8 @@ class Operation:
         check: Check | None = None,
     ) -> Response:
         """Check the request, hand it on, and give the answer its form."""
-        ids = {name: _id(name, value) for name, value in path_values.items()}
+        ids = {name: _id(name, path_values[name]) for name in self.id_names}
+        words = {name: text for name, text in path_values.items() if name not in ids}
         query, faults = self._read_query()
         body: dict[str, Any] = {}
         if self.body is not None:
@@ -150,7 +158,7 @@ class Operation:
             raise invalid(faults)
         if check is not None:
             await check(ids, query, body)
-        return response_of(await self.handle(Incoming(ids, query, body, caller)))
+        return response_of(await self.handle(Incoming(ids, query, body, caller, words)))
 
     def _read_query(self) -> tuple[dict[str, Any], list[Fault]]:
         if self.query is None:

@@ -14,6 +14,8 @@ from actors.core.codec import event_to_json
 from actors.core.invoice import Invoice, State
 from actors.core.money import format_decimal
 from actors.core.payment import Payment, Refusal
+from actors.core.policy_json import policy_to_json
+from actors.invoicing import LAST_INSTANT_MS
 from actors.ports import LogEntry
 from api.convert import STATUS_WORD, format_instant
 from api.payment_link import payment_link
@@ -71,6 +73,9 @@ def invoice_json(invoice: Invoice, catalogue: Catalogue, health: ChainHealth | N
             for one in invoice.payments
         ],
         "refused": [_refused_json(one, terms.chain, catalogue) for one in invoice.refused],
+        "policy": None if terms.policy is None else policy_to_json(terms.policy),
+        "accepted_until": format_instant(min(invoice.closes_at_ms, LAST_INSTANT_MS)),
+        "metadata": dict(terms.metadata),
     }
 
 
@@ -145,6 +150,8 @@ def _payment_json(
         **_money("amount", payment.amount_base, catalogue.assets.get(payment.asset)),
         "state": state,
         "late": payment.late,
+        "accepted": payment.accepted,
+        "replaceable": payment.replaceable,
         "first_seen_at": format_instant(payment.first_seen_ms),
         "height": payment.height,
         "block_hash": text(payment.block_hash),

@@ -8,6 +8,7 @@ from typing import Any
 from actors.chain_supervisor import ChainState
 from api.convert import STATE_OF_WORD
 from api.errors import KINDS
+from api.rest.policies import policy_schema
 from api.rest.represent import PAYMENT_STATES
 
 Schema = dict[str, Any]
@@ -86,7 +87,11 @@ _PAYMENT = _object(
             "`mempool`: seen, in no block; `included`: in a block; the others: gone.",
             enum=list(PAYMENT_STATES),
         ),
-        "late": _flag("Came, or was unlocked, after the deadline: recorded, not credited."),
+        "late": _flag(
+            "Came, or was unlocked, after the deadline: not credited unless it is `accepted`."
+        ),
+        "accepted": _flag("It is late, and the policy credits it all the same."),
+        "replaceable": _flag("It signals that it may be replaced, and the policy asks for that."),
         "first_seen_at": _instant("When it was first known."),
         "height": _maybe(_whole("Its block's height.")),
         "block_hash": _maybe(_hash("Its block.")),
@@ -138,8 +143,8 @@ _INVOICE = _object(
             )
         ),
         "status": _text(
-            "`PENDING`: waiting; `PENDING_MEMPOOL`: paid, waiting for confirmations; `CONFIRMED`"
-            " and `EXPIRED` are final.",
+            "`PENDING`: waiting; `PENDING_MEMPOOL`: paid, waiting for confirmations; `CONFIRMED`,"
+            " `EXPIRED` and `CANCELLED` are final.",
             enum=list(STATE_OF_WORD),
         ),
         "flags": _object(
@@ -153,7 +158,7 @@ _INVOICE = _object(
         ),
         **_money("amount", "What is asked for; 0 is any amount"),
         **_money("received", "All money in mempool and chain"),
-        **_money("credited", "The part that came in time and is not locked"),
+        **_money("credited", "The part that came in time (or is accepted late), and not locked"),
         **_money("confirmed", "The credited part that is deep enough"),
         **_money("due", "What is still missing; 0 once the invoice is closed"),
         "confirmations_required": _whole("Depth at which money counts as final."),
@@ -165,6 +170,19 @@ _INVOICE = _object(
         "version": _whole("How many facts were recorded.", 1),
         "payments": _items("Payment"),
         "refused": _items("RefusedOutput"),
+        "policy": {
+            "oneOf": [ref("Policy"), {"type": "null"}],
+            "description": "What was agreed beyond the plain rules; null for nothing.",
+        },
+        "accepted_until": _instant(
+            "Until when money counts: `expires_at`, and the time in which the policy accepts late"
+            " money."
+        ),
+        "metadata": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "What it was created with.",
+        },
     },
     about="One address, one amount, one deadline, and what came.",
 )
@@ -232,6 +250,7 @@ SCHEMAS: Mapping[str, Schema] = {
     "Invoice": _INVOICE,
     "Payment": _PAYMENT,
     "RefusedOutput": _REFUSED,
+    "Policy": policy_schema(),
     "InvoicePage": _object(
         {
             "items": _items("Invoice"),
