@@ -181,7 +181,9 @@ class Gate:
         return Unknown(rejected.reason)
 
     def _limited(self, who: str, what: str) -> TooMany | None:
-        wait_s = self._limiter.take(who) if self._limiter else None
+        if self._limiter is None:
+            return None
+        wait_s = self._limiter.take(who)
         return None if wait_s is None else TooMany(wait_s, what)
 
     def _limited_address(self, host: str, *, near: bool) -> TooMany | None:

@@ -46,5 +46,7 @@ class RateLimiter:
             self._buckets.popitem(last=False)
         return wait_s
 
-    def __len__(self) -> int:
+    @property
+    def known(self) -> int:
+        """Callers in the table."""
         return len(self._buckets)
