@@ -29,14 +29,16 @@ from daemon.admission import open_gate
 from daemon.clock import SystemClock
 from daemon.config import Config
 from daemon.house import House
+from daemon.keys import Keyring
 from daemon.logging import LogOutput, get_logger
 from daemon.metrics import Metrics
 from daemon.reload import Reload
 from daemon.sdnotify import Notifier, watchdog
 from daemon.servers import Servers
-from daemon.sources import open_source
+from daemon.sources import Source, open_source
 from daemon.store import open_store
-from daemon.unlock import open_keyring
+from daemon.unlock import open_keyring, stored_webhooks
+from daemon.webhooks import open_webhooks
 
 STATUS_EVERY_S = 5.0
 API_GRACE_S = 5.0
@@ -74,6 +76,7 @@ async def run(
                     grpc=servers.grpc.statistics,
                     clock=SystemClock(),
                 )
+                house.metrics.watch_webhooks(house.webhooks.engine.statistics, clock=SystemClock())
                 notifier.ready(house.status())
                 _log.info("ready", grpc=servers.grpc_address, http=servers.http_address)
                 task_status.started(servers)
@@ -126,18 +129,11 @@ async def _house(config: Config) -> AsyncIterator[House]:
     ):
         gate = await open_gate(config, store, log=get_logger("access"))
         # Before the chains: what they are scanned with must be complete when they start.
-        keyring = await open_keyring(config, store, log=get_logger("keys"))
+        keyring = await open_keyring(
+            config, store, log=get_logger("keys"), others=await stored_webhooks(store)
+        )
         chains: dict[str, ChainSupervisor] = {}
-        sources = {
-            coin.coin: open_source(
-                coin,
-                config.catalogue.assets.values(),
-                log=get_logger(f"driver.{coin.coin}"),
-                open_destinations=partial(_open_destinations, chains, coin.coin),
-                view_keys=keyring.monero.view_keys(coin.coin).keys,
-            )
-            for coin in config.coins.values()
-        }
+        sources = _sources(config, keyring, chains)
         chains |= {
             coin.coin: ChainSupervisor(
                 coin.chain,
@@ -154,15 +150,7 @@ async def _house(config: Config) -> AsyncIterator[House]:
             )
             for coin in config.coins.values()
         }
-        # What is loaded stays: keep the garbage collector from walking it again and again.
-        gc.disable()
-        try:
-            for supervisor in chains.values():
-                await nursery.start(supervisor.run)
-        finally:
-            gc.enable()
-        gc.collect()
-        gc.freeze()
+        await _start(chains, nursery)
         invoicing = Invoicing(
             store=store, deriver=keyring, catalogue=config.catalogue, chains=chains, clock=clock
         )
@@ -170,24 +158,62 @@ async def _house(config: Config) -> AsyncIterator[House]:
         nursery.start_soon(gate.run)
         nursery.start_soon(idempotency.run)
         try:
-            yield House(
+            outbox, audit = Outbox(store, hub), Audit(store, clock=clock)
+            async with open_webhooks(
+                config.webhooks,
                 store=store,
                 hub=hub,
-                outbox=Outbox(store, hub),
-                chains=chains,
-                sources=sources,
-                keyring=keyring,
-                invoicing=invoicing,
-                metrics=metrics,
-                gate=gate,
-                audit=Audit(store, clock=clock),
-                repeats=Repeats(invoicing, idempotency),
-            )
+                outbox=outbox,
+                vault=keyring.vault,
+                audit=audit,
+            ) as webhooks:
+                yield House(
+                    store=store,
+                    hub=hub,
+                    outbox=outbox,
+                    chains=chains,
+                    sources=sources,
+                    keyring=keyring,
+                    invoicing=invoicing,
+                    metrics=metrics,
+                    gate=gate,
+                    audit=audit,
+                    repeats=Repeats(invoicing, idempotency),
+                    webhooks=webhooks,
+                )
         finally:
             nursery.cancel_scope.cancel()
             for source in sources.values():
                 with trio.CancelScope(shield=True):
                     await source.aclose()
+
+
+def _sources(
+    config: Config, keyring: Keyring, chains: Mapping[str, ChainSupervisor]
+) -> dict[str, Source]:
+    """A driver per chain; `chains` may be filled afterwards."""
+    return {
+        coin.coin: open_source(
+            coin,
+            config.catalogue.assets.values(),
+            log=get_logger(f"driver.{coin.coin}"),
+            open_destinations=partial(_open_destinations, chains, coin.coin),
+            view_keys=keyring.monero.view_keys(coin.coin).keys,
+        )
+        for coin in config.coins.values()
+    }
+
+
+async def _start(chains: Mapping[str, ChainSupervisor], nursery: trio.Nursery) -> None:
+    # What is loaded stays: keep the garbage collector from walking it again and again.
+    gc.disable()
+    try:
+        for supervisor in chains.values():
+            await nursery.start(supervisor.run)
+    finally:
+        gc.enable()
+    gc.collect()
+    gc.freeze()
 
 
 def _open_destinations(chains: Mapping[str, ChainSupervisor], chain: str) -> list[bytes]:

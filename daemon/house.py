@@ -13,6 +13,7 @@ from actors.invoicing import Invoicing
 from actors.outbox import Outbox
 from actors.ports import Store
 from actors.repeats import Repeats
+from actors.webhooks import Webhooks
 from daemon.keys import Keyring
 from daemon.metrics import Metrics
 from daemon.sources import Source
@@ -33,6 +34,7 @@ class House:
     gate: Gate
     audit: Audit
     repeats: Repeats
+    webhooks: Webhooks
 
     def status(self) -> str:
         """One line for `systemctl status`: each chain's height, and how many invoices are open."""

@@ -15,6 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from actors.chain_supervisor import ChainState, ChainSupervisor
 from actors.event_hub import HubStatistics
 from actors.ports import StoreStatistics, WallClock
+from actors.webhook_engine import WebhookStatistics
+from daemon.webhook_metrics import WebhookScrape
 
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -48,6 +50,12 @@ class Metrics:
     ) -> None:
         """Have these asked for their figures at each scrape."""
         self._registry.register(_Scrape(chains, store, hub, grpc, clock))
+
+    def watch_webhooks(
+        self, statistics: Callable[[], WebhookStatistics], *, clock: WallClock
+    ) -> None:
+        """Likewise, for webhooks."""
+        self._registry.register(WebhookScrape(statistics, clock))
 
     def render(self) -> bytes:
         """The text exposition format, version 0.0.4."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from actors.ports import Account, Directory, Log
+from collections.abc import Sequence
+
+from actors.ports import Account, Directory, Log, Store
 from daemon.config import Config
-from daemon.keys import KeyPlace, Keyring, TonForm, Vault, Wallet
+from daemon.keys import KeyPlace, Keyring, Sealed, SealedWebhook, TonForm, Vault, Wallet
 
 FAMILY = "monero"
 """Whose keys have a secret part."""
@@ -28,13 +30,27 @@ async def stored_accounts(config: Config, store: Directory, *, used: bool) -> li
     return [account for chain in chains for account in await store.accounts(chain, used=used)]
 
 
+async def stored_webhooks(store: Store) -> list[SealedWebhook]:
+    """Every secret of a webhook."""
+    return [
+        SealedWebhook(str(endpoint.id), secret)
+        for endpoint in await store.webhooks.endpoints()
+        for secret in (endpoint.secret, endpoint.old_secret)
+        if secret is not None
+    ]
+
+
 def needs_vault(config: Config) -> bool:
     """Whether a chain is enabled whose keys have a secret part."""
     return any(coin.chain.family == FAMILY for coin in config.coins.values())
 
 
-async def open_keyring(config: Config, store: Directory, *, log: Log) -> Keyring:
+async def open_keyring(
+    config: Config, store: Directory, *, log: Log, others: Sequence[Sealed] = ()
+) -> Keyring:
     """Everything that chains are scanned with is open when this returns.
+
+    `others` are stored secrets that the vault's key must open as well.
 
     Raises PersistentError, naming the setting, when the vault's key does not open what is stored
     and a chain that needs it is enabled. While none is, that is only a warning; view keys are
@@ -42,10 +58,10 @@ async def open_keyring(config: Config, store: Directory, *, log: Log) -> Keyring
     """
     vault = Vault(key_place(config), warn=log.warning)
     keyring = Keyring(vault, ton=_ton_forms(config))
-    problem = vault.check(await stored_accounts(config, store, used=False))
+    problem = vault.check([*await stored_accounts(config, store, used=False), *others])
     if not needs_vault(config):
         if problem is not None:
-            log.warning("no view key can be stored or used", reason=problem)
+            log.warning("no view key and no webhook secret can be stored or used", reason=problem)
         return keyring
     vault.require()
     used = [one for one in await stored_accounts(config, store, used=True) if _enabled(config, one)]

@@ -23,6 +23,7 @@ from daemon.config.schema import (
     TlsMode,
     TonConfig,
     VaultConfig,
+    WebhooksConfig,
     ZmqConfig,
     display_url,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "TlsMode",
     "TonConfig",
     "VaultConfig",
+    "WebhooksConfig",
     "ZmqConfig",
     "add_flags",
     "create_state_dir",

@@ -30,6 +30,7 @@ from daemon.config.schema import (
     TlsMode,
     TonConfig,
     VaultConfig,
+    WebhooksConfig,
     ZmqConfig,
 )
 from daemon.config.settings import LOGIN_FAMILIES, ZMQ_TOPICS, SettingTable
@@ -62,6 +63,7 @@ def build(
         log=builder.log(),
         assets=AssetsConfig(file=builder.optional("assets.file", Path)),
         vault=builder.vault(state_dir),
+        webhooks=builder.webhooks(),
         catalogue=assets.catalogue(builder.networks()),
         state_dir=state_dir,
         file=file,
@@ -248,6 +250,16 @@ class _Builder:
             key=key,
             key_file=file or state_dir / "vault.key",
             default=key is None and file is None,
+        )
+
+    def webhooks(self) -> WebhooksConfig:
+        return WebhooksConfig(
+            allow_networks=self.value("webhooks.allow_networks", tuple),
+            allow_http=self.value("webhooks.allow_http", bool),
+            concurrency=self.value("webhooks.concurrency", int),
+            pause_after_s=self.value("webhooks.pause_after_s", int),
+            log_days=self.value("webhooks.log_days", int),
+            log_attempts=self.value("webhooks.log_attempts", int),
         )
 
     def networks(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from urllib.parse import quote
 
@@ -291,6 +292,24 @@ class VaultConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class WebhooksConfig:
+    """Where webhooks may go and how patient they are.
+
+    `allow_networks` are connected to although they are not public, also without TLS; `allow_http`
+    lets http:// go to public addresses. `concurrency` is requests at a time to one endpoint. An
+    endpoint that takes nothing for `pause_after_s` is paused. The log of attempts is kept for
+    `log_days` days, and at most `log_attempts` of each endpoint.
+    """
+
+    allow_networks: tuple[IPv4Network | IPv6Network, ...]
+    allow_http: bool
+    concurrency: int
+    pause_after_s: int
+    log_days: int
+    log_attempts: int
+
+
+@dataclass(frozen=True, slots=True)
 class Resolved:
     """A setting's value and where it came from, in words ("default", "tallyd.yml:3").
 
@@ -320,6 +339,7 @@ class Config:
     log: LogConfig
     assets: AssetsConfig
     vault: VaultConfig
+    webhooks: WebhooksConfig
     catalogue: Catalogue = field(repr=False)
     state_dir: Path
     file: Path | None

@@ -185,6 +185,12 @@ _ROWS = [
     Setting("assets.file", values.path),
     Setting("vault.key", values.vault_key, secret=True),
     Setting("vault.key_file", values.path),
+    Setting("webhooks.allow_networks", values.networks, (), many=True),
+    Setting("webhooks.allow_http", values.switch, default=False),
+    Setting("webhooks.concurrency", values.whole(1, 256), 8),
+    Setting("webhooks.pause_after_s", values.whole(3600, 31_536_000), 432_000),
+    Setting("webhooks.log_days", values.whole(1, 3650), 30),
+    Setting("webhooks.log_attempts", values.whole(100, 10_000_000), 10_000),
 ]
 
 

@@ -7,6 +7,7 @@ a ValueError that says what to write instead and never repeats the text: it may 
 
 import re
 from collections.abc import Callable, Collection, Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
@@ -191,6 +192,18 @@ def database_url(value: str, base: Path) -> Secret:
             )
         return Secret(f"sqlite:///{path(name, base)}")
     raise ValueError("only sqlite:///… and postgresql://… are supported")
+
+
+def networks(value: str, _base: Path) -> tuple[IPv4Network | IPv6Network, ...]:
+    """A comma list of networks, or of single addresses."""
+    try:
+        found = [ip_network(part.strip()) for part in value.split(",") if part.strip()]
+    except ValueError:
+        raise ValueError(
+            "write networks such as 10.0.0.0/8 or fd00::/8, with no bit set after the prefix, or"
+            " single addresses"
+        ) from None
+    return tuple(dict.fromkeys(found))
 
 
 def tcp_endpoint(value: str, _base: Path) -> str:

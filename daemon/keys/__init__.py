@@ -14,15 +14,18 @@ from daemon.keys.deriver import Deriver, DeriverStatistics
 from daemon.keys.keyring import Keyring
 from daemon.keys.ton_deriver import TonForm
 from daemon.keys.ton_wallet import Wallet
-from daemon.keys.vault import Vault
+from daemon.keys.vault import WEBHOOK, Sealed, SealedWebhook, Vault
 from daemon.keys.vault_key import KeyPlace
 from daemon.keys.view_keys import ViewKeys
 
 __all__ = [
+    "WEBHOOK",
     "Deriver",
     "DeriverStatistics",
     "KeyPlace",
     "Keyring",
+    "Sealed",
+    "SealedWebhook",
     "TonForm",
     "Vault",
     "ViewKeys",

@@ -1,4 +1,4 @@
-"""Seals what of a user's key must not be read by others: Monero's private view keys.
+"""Seals what must not be read by others: Monero's private view keys, secrets of webhooks.
 
 XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha-03) under one key of 32 bytes, with a fresh random nonce
 for each secret. What is sealed is bound to the chain and the public keys it belongs to: a row of
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from nacl.bindings import (
     crypto_aead_xchacha20poly1305_ietf_ABYTES,
@@ -25,6 +27,32 @@ NONCE_BYTES: int = crypto_aead_xchacha20poly1305_ietf_NPUBBYTES
 TAG_BYTES: int = crypto_aead_xchacha20poly1305_ietf_ABYTES
 _FORM = b"\x01"
 """First byte of what is sealed: this way of sealing."""
+
+
+WEBHOOK = "webhook"
+"""The chain, so to speak, that secrets of webhooks are bound to."""
+
+
+class Sealed(Protocol):
+    """Something that is stored sealed: an account, a webhook's secret."""
+
+    @property
+    def chain(self) -> str: ...
+
+    @property
+    def key(self) -> str: ...
+
+    @property
+    def secret(self) -> bytes | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SealedWebhook:
+    """The secret of the webhook with the id `key`."""
+
+    key: str
+    secret: bytes = field(repr=False)
+    chain: str = WEBHOOK
 
 
 class Vault:
@@ -44,7 +72,7 @@ class Vault:
     def __repr__(self) -> str:
         return f"<Vault {self.place}>"
 
-    def check(self, stored: Iterable[Account]) -> str | None:
+    def check(self, stored: Iterable[Sealed]) -> str | None:
         """Why the key does not open the accounts' secrets, for people; None if it opens them all.
 
         From then on nothing is sealed or opened unless it does: what is sealed under two keys can
@@ -83,22 +111,30 @@ class Vault:
             )
         found = _opened(self._ready(), account)
         if found is None:
-            raise PersistentError(_wrong(self.place, 1, 1))
+            raise PersistentError(_wrong(self.place, [account], 1))
         return found
 
-    def _compare(self, key: bytes | None, sealed: list[Account]) -> None:
+    def open_webhook(self, sealed: SealedWebhook) -> bytes:
+        """The webhook's secret."""
+        found = _opened(self._ready(), sealed)
+        if found is None:
+            raise PersistentError(_wrong(self.place, [sealed], 1))
+        return found
+
+    def _compare(self, key: bytes | None, sealed: list[Sealed]) -> None:
         if key is None:
             if sealed:
                 raise PersistentError(
-                    f"{self.place} does not exist, but {len(sealed)} view keys in the database"
-                    " were sealed with the key in it: restore it from a backup. Nothing was changed"
+                    f"{self.place} does not exist, but {len(sealed)} {_what(sealed)} in the"
+                    " database were sealed with the key in it: restore it from a backup. Nothing"
+                    " was changed"
                 )
             if not self.place.default:
                 raise self.place.missing()
             return
         shut = sum(_opened(key, account) is None for account in sealed)
         if shut:
-            raise PersistentError(_wrong(self.place, shut, len(sealed)))
+            raise PersistentError(_wrong(self.place, sealed, shut))
 
     def _ready(self) -> bytes:
         if self._problem is not None:
@@ -120,7 +156,7 @@ class Vault:
         assert len(key) == KEY_BYTES, "settings and files are checked for their 64 digits"
 
 
-def _opened(key: bytes, account: Account) -> bytes | None:
+def _opened(key: bytes, account: Sealed) -> bytes | None:
     sealed = account.secret
     assert sealed is not None
     nonce, box = sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :]
@@ -139,9 +175,15 @@ def _bound_to(chain: str, key: str) -> bytes:
     return f"{chain}\0{key}".encode()
 
 
-def _wrong(place: KeyPlace, shut: int, count: int) -> str:
-    which = "all" if shut == count else f"{shut} of the"
+def _what(sealed: Iterable[Sealed]) -> str:
+    kinds = {one.chain == WEBHOOK for one in sealed}
+    names = (("view keys", False), ("webhook secrets", True))
+    return " and ".join(name for name, is_webhook in names if is_webhook in kinds)
+
+
+def _wrong(place: KeyPlace, sealed: list[Sealed], shut: int) -> str:
+    which = "all" if shut == len(sealed) else f"{shut} of the"
     return (
-        f"{place} is not the key that {which} {count} view keys in the database were sealed with:"
-        " restore the right one. Nothing was changed"
+        f"{place} is not the key that {which} {len(sealed)} {_what(sealed)} in the database were"
+        " sealed with: restore the right one. Nothing was changed"
     )
