@@ -23,7 +23,7 @@ from actors.event_hub import EventHub
 from actors.idempotency import Idempotency
 from actors.invoicing import Invoicing
 from actors.outbox import Outbox
-from actors.ports import Committed
+from actors.ports import Committed, Store
 from actors.repeats import Repeats
 from daemon.admission import open_gate
 from daemon.clock import SystemClock
@@ -134,22 +134,7 @@ async def _house(config: Config) -> AsyncIterator[House]:
         )
         chains: dict[str, ChainSupervisor] = {}
         sources = _sources(config, keyring, chains)
-        chains |= {
-            coin.coin: ChainSupervisor(
-                coin.chain,
-                sources[coin.coin],
-                store,
-                clock=clock,
-                log=get_logger(f"chain.{coin.coin}"),
-                policy=WatchPolicy(
-                    reorg_limit=coin.reorg_limit,
-                    settled_watch_depth=coin.settled_watch_depth,
-                    finality=coin.evm.finality if coin.evm else None,
-                ),
-                on_push=metrics.push_to_stream.observe,
-            )
-            for coin in config.coins.values()
-        }
+        chains |= _supervisors(config, sources, store, metrics)
         await _start(chains, nursery)
         invoicing = Invoicing(
             store=store, deriver=keyring, catalogue=config.catalogue, chains=chains, clock=clock
@@ -199,6 +184,28 @@ def _sources(
             log=get_logger(f"driver.{coin.coin}"),
             open_destinations=partial(_open_destinations, chains, coin.coin),
             view_keys=keyring.monero.view_keys(coin.coin).keys,
+        )
+        for coin in config.coins.values()
+    }
+
+
+def _supervisors(
+    config: Config, sources: Mapping[str, Source], store: Store, metrics: Metrics
+) -> dict[str, ChainSupervisor]:
+    clock = SystemClock()
+    return {
+        coin.coin: ChainSupervisor(
+            coin.chain,
+            sources[coin.coin],
+            store,
+            clock=clock,
+            log=get_logger(f"chain.{coin.coin}"),
+            policy=WatchPolicy(
+                reorg_limit=coin.reorg_limit,
+                settled_watch_depth=coin.settled_watch_depth,
+                finality=coin.evm.finality if coin.evm else None,
+            ),
+            on_push=metrics.push_to_stream.observe,
         )
         for coin in config.coins.values()
     }
