@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,6 +21,7 @@ Json = dict[str, Any]
 STATUSES = {"PENDING": 0, "PENDING_MEMPOOL": 1, "EXPIRED": 2, "CONFIRMED": 3}
 KEYS_GIVEN: set[str] = set()
 """Every key that a test gave to a daemon of this run: none may be found in a log."""
+API_KEY = re.compile(r"tk_[0-9A-Za-z]{8}_[0-9A-Za-z]+")
 
 
 def new_key() -> str:
@@ -38,6 +40,7 @@ def leaks(text: str, daemon: Daemon) -> list[str]:
             hidden.add(value)
         if name == "TALLY_DATABASE_URL" and "@" in value:
             hidden.add(value.rpartition("@")[0].rpartition(":")[2])
+    hidden.update(API_KEY.findall(text))
     return [f"{secret[:8]}…" for secret in hidden - {""} if secret in text]
 
 
