@@ -204,6 +204,36 @@ KINDS: Mapping[str, Kind] = {
             INVALID_ARGUMENT,
         ),
         Kind(
+            "NO_SUCH_WEBHOOK",
+            404,
+            "No such webhook",
+            "Check the id; `GET /v1/webhooks` lists those that there are.",
+        ),
+        Kind(
+            "INVALID_WEBHOOK_ID",
+            404,
+            "Not a webhook id",
+            "A webhook id is a UUID: 36 characters, or 32 hexadecimal digits.",
+        ),
+        Kind(
+            "WEBHOOK_URL_REFUSED",
+            422,
+            "Webhooks cannot be sent to this URL",
+            "Give an https URL on a public address, or ask whoever runs the daemon to allow it.",
+        ),
+        Kind(
+            "TOO_MANY_WEBHOOKS",
+            409,
+            "There are too many webhooks",
+            "Remove those that are not used any more.",
+        ),
+        Kind(
+            "CANNOT_REDELIVER",
+            422,
+            "This cannot be sent again",
+            "Take event ids from the log of attempts, and ask for less at once.",
+        ),
+        Kind(
             "STORE_UNAVAILABLE",
             503,
             "The database cannot be used now",
@@ -366,6 +396,10 @@ def _terms_answer(refusal: PolicyRefused | MetadataRefused | NotCancellable) -> 
 def cursor_refused(refusal: CursorRefused) -> Answer:
     reason = refusal.reason
     return _answer("CURSOR_REFUSED", f"{reason[:1].upper()}{reason[1:]}.", cursor=refusal.cursor)
+
+
+def invalid_webhook_id() -> Answer:
+    return _answer("INVALID_WEBHOOK_ID", KINDS["INVALID_WEBHOOK_ID"].advice)
 
 
 def _asset_answer(refusal: NoKey | UnknownAsset | AssetDisabled) -> Answer:

@@ -84,6 +84,7 @@ class Servers:
             access_book=house.store,
             audit=house.audit,
             repeats=house.repeats,
+            webhooks=house.webhooks,
         )
         async with trio.open_nursery() as nursery:
             try:

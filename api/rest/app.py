@@ -31,6 +31,7 @@ from api.rest.service import Service
 from api.rest.users import Users
 from api.rest.views import Views
 from api.rest.waiting import WaitingRoom
+from api.rest.webhooks import WebhookOperations
 
 _HEADERS = {
     # Balances and addresses belong in no cache; ETags work for clients that keep them themselves.
@@ -92,6 +93,7 @@ def create_app(edge: Edge) -> RestApp:
         *History(edge, views=views).operations(),
         *Chains(edge).operations(),
         *Service(edge).operations(),
+        *WebhookOperations(edge).operations(),
         *AuditTrail(edge.access_book).operations(),
     ]
     guard = Guard(edge.gate, edge.invoicing)

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from api.errors import KINDS
 
 Json = Mapping[str, Any]
-METHODS = ("get", "post", "put", "delete")
+METHODS = ("get", "post", "put", "patch", "delete")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from actors.invoicing import Invoicing
 from actors.outbox import Outbox
 from actors.ports import Log, WallClock
 from actors.repeats import Repeats
+from actors.webhooks import Webhooks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,7 @@ class Edge:
     audit: Audit
     repeats: Repeats
     """Creating things with idempotency keys."""
+    webhooks: Webhooks
     limits: HttpLimits = field(default_factory=HttpLimits)
 
     def healths(self) -> list[ChainHealth]:

@@ -33,6 +33,7 @@ answered when something changes.
 _TAGS = {
     "Users": "Merchants or tenants, and their watch-only keys.",
     "Invoices": "Create, read, wait, list.",
+    "Webhooks": "Events sent to URLs of yours.",
     "Chains": "What can be asked for, and how the chains are.",
     "Service": "For whoever runs the daemon.",
 }
@@ -79,7 +80,7 @@ def refusals_of(one: Operation) -> list[str]:
     if one.door is not Door.OPEN:
         found += ("UNAUTHENTICATED", "FORBIDDEN")
     found.append("RATE_LIMITED")
-    if one.tag in ("Users", "Invoices"):
+    if one.tag in ("Users", "Invoices", "Webhooks"):
         found += _ALWAYS
     return list(dict.fromkeys(found))
 

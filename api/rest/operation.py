@@ -16,7 +16,7 @@ from actors.access import Caller
 from actors.access_book import Scope
 from api.access import IN_PROCESS
 from api.convert import parse_uuid
-from api.errors import invalid_invoice_id, invalid_user_id
+from api.errors import Answer, invalid_invoice_id, invalid_user_id, invalid_webhook_id
 from api.rest.fields import Shape
 from api.rest.problems import Fault, Problem, invalid, problem
 
@@ -36,6 +36,14 @@ IDEMPOTENCY_REFUSALS = (
     "IDEMPOTENCY_KEY_AT_WORK",
     "IDEMPOTENCY_KEY_REFUSED",
 )
+
+
+_ID_NAMES: Mapping[str, Callable[[], Answer]] = {
+    "user_id": invalid_user_id,
+    "invoice_id": invalid_invoice_id,
+    "webhook_id": invalid_webhook_id,
+}
+"""UUIDs in paths, and how others are refused."""
 
 
 class Door(Enum):
@@ -84,7 +92,7 @@ class Success:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """A method on a path; `{user_id}` and `{invoice_id}` in the path are UUIDs.
+    """A method on a path; `{user_id}`, `{invoice_id}` and `{webhook_id}` are UUIDs.
 
     Other names in the path are `path_words`.
     """
@@ -134,7 +142,7 @@ class Operation:
 
     @property
     def id_names(self) -> tuple[str, ...]:
-        return tuple(name for name in ("user_id", "invoice_id") if f"{{{name}}}" in self.path)
+        return tuple(name for name in _ID_NAMES if f"{{{name}}}" in self.path)
 
     async def serve(
         self,
@@ -218,7 +226,7 @@ async def _document(*, required: bool) -> dict[str, Any]:
 def _id(name: str, value: str) -> UUID:
     found = parse_uuid(value)
     if found is None:
-        raise Problem(invalid_user_id() if name == "user_id" else invalid_invoice_id())
+        raise Problem(_ID_NAMES[name]())
     return found
 
 

@@ -10,6 +10,7 @@ from api.convert import STATE_OF_WORD
 from api.errors import KINDS
 from api.rest.policies import policy_schema
 from api.rest.represent import PAYMENT_STATES
+from api.rest.webhook_views import WEBHOOK_SCHEMAS
 
 Schema = dict[str, Any]
 
@@ -318,5 +319,6 @@ SCHEMAS: Mapping[str, Schema] = {
             "next": _maybe(_whole("`before` of the next page; null on the last.", 1)),
         }
     ),
+    **WEBHOOK_SCHEMAS,
     "Problem": _PROBLEM,
 }

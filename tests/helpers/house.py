@@ -30,6 +30,7 @@ from daemon.store import MemoryStore
 from tests.helpers.fake_chain import FakeChain
 from tests.helpers.recording_log import RecordingLog
 from tests.helpers.virtual_clock import VirtualClock
+from tests.helpers.webhook_world import ToldSender, make_webhooks
 
 USDT_TON = bytes.fromhex("00b113a994b5024a16719f69139328eb759596c38a25f59028b146fecdc3621dfe")
 CATALOGUE = Catalogue(
@@ -104,6 +105,10 @@ class House:
         self.audit = Audit(self.store, clock=self.clock)
         self.idempotency = Idempotency(self.store, clock=self.clock, log=self.log)
         self.repeats = Repeats(self.invoicing, self.idempotency)
+        self.sender = ToldSender()
+        self.webhooks = make_webhooks(
+            self.store, self.hub, self.outbox, self.clock, self.log, self.sender
+        )
 
     @property
     def btc(self) -> FakeChain:
@@ -177,6 +182,7 @@ class House:
             access_book=self.store,
             audit=self.audit,
             repeats=self.repeats,
+            webhooks=self.webhooks,
             limits=limits or HttpLimits(),
         )
 

@@ -14,10 +14,10 @@ import trio
 from actors.core.invoice import Invoice
 from actors.event_hub import EventHub
 from actors.outbox import Outbox, Published
-from actors.ports import Store
+from actors.ports import Store, WallClock
 from actors.webhook_actor import WebhookFigures, WebhookRules, WebhookTools
 from actors.webhook_book import Endpoint, Outcome
-from actors.webhook_engine import WebhookEngine
+from actors.webhook_engine import Alarm, WebhookEngine
 from actors.webhook_sending import Answer
 from actors.webhooks import NewWebhook, Shown, Webhooks
 from tests.helpers.ledger import creation, payment, record
@@ -161,12 +161,39 @@ async def open_world(
     async def alarm(endpoint: Endpoint, why: str) -> None:
         alarms.append((endpoint, why))
 
+    webhooks = make_webhooks(
+        store, hub, Outbox(store, hub), clock, log, sender, alarm, rules=rules, chance=chance
+    )
+    engine = webhooks.engine
+    async with trio.open_nursery() as nursery:
+        await nursery.start(engine.run)
+        yield WebhookWorld(store, hub, clock, log, sender, engine, webhooks, alarms)
+        nursery.cancel_scope.cancel()
+
+
+def make_webhooks(
+    store: Store,
+    hub: EventHub,
+    outbox: Outbox,
+    clock: WallClock,
+    log: RecordingLog,
+    sender: ToldSender,
+    alarm: Alarm | None = None,
+    *,
+    rules: WebhookRules | None = None,
+    chance: float = 0.0,
+) -> Webhooks:
+    """The service; its engine has yet to be run."""
+
+    async def no_alarm(_endpoint: Endpoint, _why: str) -> None:
+        """Nobody is told."""
+
     def notice(event_id: str, endpoint: Endpoint, why: str) -> bytes:
         return orjson.dumps({"id": event_id, "endpoint": str(endpoint.id), "why": why, "seq": 0})
 
     tools = WebhookTools(
         book=store.webhooks,
-        outbox=Outbox(store, hub),
+        outbox=outbox,
         sender=sender,
         open_secret=lambda _id, sealed: sealed,
         encode=encode,
@@ -178,8 +205,8 @@ async def open_world(
         healthy=trio.CapacityLimiter(64),
         failing=trio.CapacityLimiter(16),
     )
-    engine = WebhookEngine(tools, hub, alarm=alarm, notice=notice)
-    webhooks = Webhooks(
+    engine = WebhookEngine(tools, hub, alarm=alarm or no_alarm, notice=notice)
+    return Webhooks(
         store=store,
         engine=engine,
         seal=lambda _id, secret: secret,
@@ -188,7 +215,3 @@ async def open_world(
         test_body=lambda event_id, _endpoint, _at_ms: orjson.dumps({"id": event_id, "seq": 0}),
         clock=clock,
     )
-    async with trio.open_nursery() as nursery:
-        await nursery.start(engine.run)
-        yield WebhookWorld(store, hub, clock, log, sender, engine, webhooks, alarms)
-        nursery.cancel_scope.cancel()

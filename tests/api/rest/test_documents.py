@@ -59,6 +59,8 @@ async def test_answers_fit_their_schemas(client, document, house):
     await house.told()
     known = {"{invoice_id}": str(invoice.terms.invoice_id), "{user_id}": str(user_id)}
     known["{asset}"] = "BTC"
+    added = await client.post("/v1/webhooks", json={"url": "https://shop.example/"})
+    known["{webhook_id}"] = (await added.get_json())["id"]
     for path, item in document["paths"].items():
         if "get" not in item or path == "/metrics":
             continue
