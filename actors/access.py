@@ -40,6 +40,9 @@ class Caller:
     user_id: UUID | None = None
     """The only user that exists for them; None: all."""
 
+    key: str | None = None
+    """The prefix of the API key they showed."""
+
     def may(self, scope: Scope) -> bool:
         return scope in self.scopes or Scope.ADMIN in self.scopes
 

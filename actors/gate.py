@@ -8,7 +8,7 @@ once a minute.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -90,6 +90,7 @@ class Gate:
             if rules.rate_per_s
             else None
         )
+        self._looked: list[Callable[[], None]] = []
         self._failures = RateLimiter(rate_per_s=FAILURES_PER_S, burst=FAILURES_BURST)
 
     @property
@@ -97,6 +98,17 @@ class Gate:
         """Whether anybody could come in with a key now."""
         now_ms = self._now_ms()
         return any(in_force(key, now_ms=now_ms) for key in self._keys.values())
+
+    def lets_stay(self, caller: Caller) -> bool:
+        """Whether somebody who was admitted, and is still here, still may be."""
+        if caller.key is None:
+            return True
+        key = self._keys.get(caller.key)
+        return key is not None and in_force(key, now_ms=self._now_ms())
+
+    def after_each_look(self, look: Callable[[], None]) -> None:
+        """Call `look` about once a second, when the keys are up to date; it must not fail."""
+        self._looked.append(look)
 
     async def load(self) -> None:
         """Read the keys. Raises TransientError or PersistentError."""
@@ -113,6 +125,8 @@ class Gate:
                 while trio.current_time() < save_at_s:
                     await trio.sleep(LOOK_EVERY_S)
                     await self._look()
+                    for look in self._looked:
+                        look()
                 await self._save()
         finally:
             with trio.move_on_after(1) as last:
@@ -162,6 +176,7 @@ class Gate:
             or self._limited_address(host, near=near)
             or Caller(
                 actor=f"key:{found.prefix}",
+                key=found.prefix,
                 address=knock.address,
                 scopes=found.scopes,
                 user_id=found.user_id,

@@ -20,6 +20,7 @@ from api.access import (
     scope_of_rpc,
 )
 from api.errors import Answer
+from api.grpc.call import Call, current_call
 from api.grpc.peer import Peer
 from api.grpc.serving import Interceptor
 from api.grpc.status import CallError
@@ -27,7 +28,21 @@ from proto.standard.google.rpc import RetryInfo
 
 
 def gatekeeper(gate: Gate) -> Interceptor:
-    """An interceptor that makes the caller known to the handler, or refuses the call."""
+    """An interceptor that makes the caller known to the handler, or refuses the call.
+
+    Streams end when the key that opened them is revoked or expires.
+    """
+    streams: dict[Call, Caller] = {}
+
+    def look() -> None:
+        for call, caller in tuple(streams.items()):
+            if call.outlet.closed:
+                del streams[call]
+            elif not gate.lets_stay(caller):
+                del streams[call]
+                call.end(_error(refused(Unknown("the API key has expired or was revoked"))))
+
+    gate.after_each_look(look)
 
     async def ask(method: str, metadata: MultiDict[str | bytes], peer: Peer) -> GRPCError | None:
         scope = scope_of_rpc(method)
@@ -50,6 +65,8 @@ def gatekeeper(gate: Gate) -> Interceptor:
         if found.user_id is not None and method in FOR_THE_WHOLE_DAEMON:
             return _error(restricted(found))
         enter(found)
+        if found.key is not None and (call := current_call()).method.server_streaming:
+            streams[call] = found
         return None
 
     return ask

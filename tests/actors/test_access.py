@@ -208,6 +208,7 @@ async def test_a_key_says_who_the_caller_is():
         address=FAR,
         scopes=frozenset({Scope.WRITE}),
         user_id=USER,
+        key=key.prefix,
     )
     assert isinstance(door.gate.admit(Knock(address=FAR, authorization=f"bearer {token}")), Caller)
     assert isinstance(door.gate.admit(Knock(address=FAR, authorization=f"Basic {token}")), Unknown)

@@ -169,6 +169,27 @@ async def test_the_stream_of_a_restricted_key_tells_of_its_user_alone(house):
         free.cancel()
 
 
+async def test_a_stream_ends_with_the_key_that_opened_it(house):
+    async with counter(house) as shop, trio.open_nursery() as nursery:
+        nursery.start_soon(shop.gate.run)
+        tokens = [await shop.key("read") for _ in range(2)]
+        expiring = await shop.key("read", expires_at_ms=house.clock.now_ms() + 60_000)
+        calls = [shop.watch(token) for token in (*tokens, expiring)]
+        for call in calls:
+            await trio.to_thread.run_sync(call.initial_metadata)
+        prefix = tokens[0][3:11]
+        act = Act(at_ms=1, actor="cli", address="local", act="key.revoked", target=prefix)
+        await house.store.revoke_api_key(prefix, act)
+        house.clock.jump(61)
+        for call in (calls[0], calls[2]):
+            assert await trio.to_thread.run_sync(lambda call=call: call.code().name) == (
+                "UNAUTHENTICATED"
+            )
+        assert calls[1].is_active()
+        calls[1].cancel()
+        nursery.cancel_scope.cancel()
+
+
 async def test_who_calls_too_often_is_told_when_to_come_again(house):
     async with counter(house, rate_per_s=0.1, burst=1) as shop:
         token = await shop.key("admin")
