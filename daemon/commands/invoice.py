@@ -121,7 +121,8 @@ def _ask_daemon(config: Config, chain: str) -> ChainSituation | None:
     )
     try:
         with closing(connection):
-            connection.request("GET", "/readyz")
+            # By this name, whatever address it listens on: only to who is near it tells reasons.
+            connection.request("GET", "/readyz", headers={"Host": "localhost"})
             found = json.loads(connection.getresponse().read())["chains"][chain]
             as_of = found["as_of"]
             return ChainSituation(
@@ -142,7 +143,8 @@ def _unix_ms(instant: str) -> int:
 def _stored(config: Config, cursor: ChainCursor | None) -> ChainSituation:
     return ChainSituation(
         state="unreachable",
-        reason=f"no daemon answers on {config.http.host}:{config.http.port} (http.host, http.port);"
+        reason=f"no daemon answers on {config.http.host}:{config.http.port} (http.host, http.port),"
+        " or it tells us nothing;"
         " what follows is what it had stored",
         tip_height=cursor.view.tip.height if cursor else None,
         as_of_ms=cursor.saved_at_ms if cursor else None,

@@ -15,7 +15,7 @@ from daemon.store.schema import audit, idempotency
 
 _SCOPES = frozenset(Scope)
 MAX_KEYS = 10_000
-"""All of them are in memory while the daemon runs."""
+"""That are not revoked; all of them are in memory while the daemon runs."""
 
 
 def api_keys(connection: Connection) -> tuple[ApiKey, ...]:
@@ -45,10 +45,11 @@ def revision(connection: Connection) -> tuple[int, int]:
 
 
 def add_api_key(connection: Connection, key: ApiKey, act: Act) -> None:
-    if revision(connection)[0] >= MAX_KEYS:
+    added, revoked = revision(connection)
+    if added - revoked >= MAX_KEYS:
         raise PersistentError(
-            f"there are {MAX_KEYS} API keys, which is the most that this database may hold; give"
-            " several clients the same key, or keys that do not expire so soon"
+            f"there are {MAX_KEYS} API keys that are not revoked, and there may be no more; revoke"
+            " those that have expired or are not used (`tallyd access list`)"
         )
     connection.execute(
         insert(keys).values(

@@ -126,6 +126,9 @@ async def test_there_is_a_bound_on_keys(monkeypatch, sqlite_url: str):
         await store.add_api_key(mint(name="a", scopes=["read"], now_ms=10)[0], act())
         with pytest.raises(PersistentError, match="1 API keys"):
             await store.add_api_key(mint(name="b", scopes=["read"], now_ms=10)[0], act())
+        (first,) = await store.api_keys()
+        assert await store.revoke_api_key(first.prefix, act())
+        await store.add_api_key(mint(name="b", scopes=["read"], now_ms=10)[0], act())
 
 
 async def test_no_secret_is_in_the_database(tmp_path, sqlite_url: str):
