@@ -144,8 +144,7 @@ def _stored(config: Config, cursor: ChainCursor | None) -> ChainSituation:
     return ChainSituation(
         state="unreachable",
         reason=f"no daemon answers on {config.http.host}:{config.http.port} (http.host, http.port),"
-        " or it tells us nothing;"
-        " what follows is what it had stored",
+        " or it tells us nothing; what follows is what it had stored",
         tip_height=cursor.view.tip.height if cursor else None,
         as_of_ms=cursor.saved_at_ms if cursor else None,
     )

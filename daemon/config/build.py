@@ -108,8 +108,8 @@ class _Builder:
         name = self.value("server.host", str)
         if tls.mode is TlsMode.NONE and not _is_loopback(name):
             self._warnings.append(
-                f"gRPC listens on {name} without TLS: whoever reaches that address can create "
-                "invoices and read all of them; set server.tls.mode to mtls or use a firewall"
+                f"gRPC listens on {name} without TLS: API keys and invoices can be read on their"
+                " way there; set server.tls.mode to tls or mtls"
             )
         reflection = self.value("server.reflection", bool)
         return ServerConfig(
@@ -181,8 +181,8 @@ class _Builder:
             self._refuse("http.port", f"is the same as server.port ({http.port}): choose another")
         if not _is_loopback(http.host):
             self._warnings.append(
-                f"HTTP listens on {http.host} without TLS: put a reverse proxy that checks "
-                "who calls in front of it, or a firewall"
+                f"HTTP listens on {http.host} without TLS: API keys and invoices can be read on"
+                " their way there; put a reverse proxy with TLS in front of it"
             )
         return http
 
