@@ -45,6 +45,7 @@ class FakeTx:
     outputs: tuple[Output, ...]
     first_seen_s: int | None = None
     refused: tuple[RefusedOutput, ...] = ()
+    replaceable: bool = False
 
 
 class FakeChain:
@@ -128,6 +129,7 @@ class FakeChain:
         *amounts_base: int,
         replaces: FakeTx | None = None,
         asset: str | None = None,
+        replaceable: bool = False,
         **output: Any,
     ) -> FakeTx:
         """A transaction that nobody has heard of yet; `output` as in `pay`."""
@@ -137,7 +139,7 @@ class FakeChain:
             Output(OutPoint(txid, number), destination, amount_base, asset or self._asset, **output)
             for number, amount_base in enumerate(amounts_base)
         )
-        return FakeTx(txid, spends, outputs, self._now_s())
+        return FakeTx(txid, spends, outputs, self._now_s(), replaceable=replaceable)
 
     def lie(self, destination: bytes) -> FakeTx:
         """Broadcast a transaction that seems to pay, and proves no amount."""
@@ -387,7 +389,7 @@ def _ours(tx: FakeTx, index: WatchIndex) -> ChainTx | None:
     refused = tuple(out for out in tx.refused if out.destination in index.destinations)
     if not outputs and not refused and not index.conflicting(tx.txid, tx.spends):
         return None
-    return ChainTx(tx.txid, outputs, tx.spends, tx.first_seen_s, refused)
+    return ChainTx(tx.txid, outputs, tx.spends, tx.first_seen_s, refused, tx.replaceable)
 
 
 def _all_ours(txs: Iterable[FakeTx], index: WatchIndex) -> tuple[ChainTx, ...]:

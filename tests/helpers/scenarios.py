@@ -9,6 +9,7 @@ from __future__ import annotations
 from actors.core.events import Terms
 from actors.core.invoice import State
 from tests.helpers.disputed_scenarios import DISPUTED
+from tests.helpers.policy_scenarios import POLICIES
 from tests.helpers.stage import TTL_S, Delivery, Scenario, Stage, end
 
 
@@ -311,4 +312,5 @@ SCENARIOS = (
         "reversed, then restored", _reversed_then_restored, (end(State.SETTLED, 100, 100, t=3),)
     ),
     *DISPUTED,
+    *POLICIES,
 )

@@ -113,6 +113,15 @@ class Stage:
         self.txs[name] = self.node.lie(to.destination)
         await self.step()
 
+    async def cancel(self, invoice: Terms) -> None:
+        """Ask the daemon to cancel the invoice, as soon as it is there."""
+        if self.delivery is Delivery.RESTARTED:
+            await self.it.start()
+            await self.it.told()
+        await self.it.supervisor.cancel(invoice.invoice_id)
+        if self.delivery is Delivery.RESTARTED:
+            await self.it.stop()
+
     async def evict(self, name: str) -> None:
         self.node.evict(self.txs[name])
         await self.step()
