@@ -84,4 +84,5 @@ def test_every_kind_is_a_real_status_with_a_title_and_advice():
         assert HTTPStatus(kind.http) >= HTTPStatus.BAD_REQUEST
         assert kind.title
         assert kind.advice.endswith(".")
-        assert (kind.retry_after_s is not None) == (kind.http == 503)
+        again_soon = kind.http == 503 or reason == "IDEMPOTENCY_KEY_AT_WORK"
+        assert (kind.retry_after_s is not None) == again_soon

@@ -45,7 +45,7 @@ class Running:
 
 def request(target, method="GET", **headers):
     lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
-    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: x", *lines, "", ""]).encode()
+    return "\r\n".join([f"{method} {target} HTTP/1.1", "Host: localhost", *lines, "", ""]).encode()
 
 
 async def answer(stream, method="GET"):
