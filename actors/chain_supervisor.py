@@ -163,11 +163,12 @@ class ChainSupervisor:
         """Have the invoice cancelled if nothing was paid to it; durable when this returns.
 
         What came of it is in the invoice's state. It is decided in line with what the chain says.
+        Raises TransientError if the daemon is stopped meanwhile.
         """
         assert self._actors is not None, "run() has started"
         tip_height = self._cursor.view.tip.height if self._cursor else 0
         asked = CancelAsked(self._clock.now_ms())
-        await self._actors.deliver({invoice_id: [asked]}, height=tip_height + 1)
+        await self._actors.ask(invoice_id, asked, height=tip_height + 1)
 
     def health(self) -> ChainHealth:
         progress = self._watcher.progress if self._watcher else WatchProgress()

@@ -198,6 +198,30 @@ class InvoiceActors:
                 self._nursery.start_soon(self._work, actor)
         await acknowledged.done.wait()
 
+    async def ask(self, invoice_id: UUID, asked: Input, *, height: int) -> None:
+        """As `deliver`, for one who is not the chain's own: what came of it is in the state.
+
+        It is finished even if the caller is cancelled. Raises TransientError if the daemon is
+        stopped meanwhile.
+        """
+        question = _Question()
+        self._nursery.start_soon(self._ask, {invoice_id: (asked,)}, height, question)
+        await question.done.wait()
+        if not question.answered:
+            raise TransientError(
+                f"tallyd was stopped while it looked at invoice {invoice_id}: ask again when it is"
+                " back"
+            )
+
+    async def _ask(
+        self, mail: Mapping[UUID, Sequence[Input]], height: int, question: _Question
+    ) -> None:
+        try:
+            await self.deliver(mail, height=height)
+            question.answered = True
+        finally:
+            question.done.set()
+
     def statistics(self) -> ActorStatistics:
         return ActorStatistics(
             loaded=len(self._actors),
@@ -343,6 +367,16 @@ class _Creation:
         self.done = trio.Event()
         self.failure: Exception | None = None
         self.invoice: Invoice | None = None
+
+
+class _Question:
+    """Mail on its way from outside: who sent it waits for `done`."""
+
+    __slots__ = ("answered", "done")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.answered = False
 
 
 def _steps(invoice: Invoice, inputs: Sequence[Input]) -> tuple[Step, ...]:

@@ -6,7 +6,6 @@ have followed without one names it (`Applied`), so that nobody has to guess afte
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -119,7 +118,3 @@ def checked(policy: Policy) -> Policy:
 def shared(policy: Policy) -> Policy:
     """One object for equal policies: a hundred thousand invoices are held in memory."""
     return policy
-
-
-def names(applied: Iterable[Applied]) -> frozenset[str]:
-    return frozenset(one.name for one in applied)

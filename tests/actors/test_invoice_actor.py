@@ -11,7 +11,7 @@ import trio.testing
 
 from actors import invoice_actor
 from actors.core.decision import decide
-from actors.core.inputs import Input, TipReached, TxIncluded, TxSeen
+from actors.core.inputs import CancelAsked, Input, TipReached, TxIncluded, TxSeen
 from actors.core.invoice import Invoice, State
 from actors.invoice_actor import ATTEMPTS, RETRY_S, InvoiceActor, InvoiceActors
 from actors.ports import Committed, PersistentError, Step, TransientError, VersionConflict
@@ -487,3 +487,40 @@ async def test_a_creation_counts_though_mail_right_after_it_crashes(autojump_clo
             await trio.testing.wait_all_tasks_blocked()
             it.store.gate.set()
         assert it.actors.set_aside() == {terms.invoice_id}
+
+
+async def test_a_cancelled_invoice_is_durable_when_it_was_asked(autojump_clock):
+    async with house() as it:
+        invoice = await it.create()
+        asked = CancelAsked(CREATED_MS + 5)
+        await it.actors.ask(invoice.terms.invoice_id, asked, height=11)
+        assert it.kinds(invoice) == ["invoice.created", "invoice.cancelled"]
+        assert it.actors.statistics().open == 0
+        await it.actors.ask(invoice.terms.invoice_id, asked, height=11)
+        assert len(it.kinds(invoice)) == 2
+
+
+async def test_asking_is_finished_though_who_asked_has_left(autojump_clock):
+    async with house() as it:
+        invoice = await it.create()
+        it.store.gate = trio.Event()
+        with trio.move_on_after(1):
+            await it.actors.ask(invoice.terms.invoice_id, CancelAsked(CREATED_MS), height=11)
+        it.store.gate.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert it.live(invoice).state is State.CANCELLED
+
+
+async def test_who_asks_is_told_when_the_daemon_stops(autojump_clock):
+    async with trio.open_nursery() as outer, trio.open_nursery() as nursery:
+        it = House(FaultyStore(), nursery)
+        invoice = await it.create()
+        it.store.gate = trio.Event()
+
+        async def ask() -> None:
+            with pytest.raises(TransientError, match="stopped while it looked at invoice"):
+                await it.actors.ask(invoice.terms.invoice_id, CancelAsked(5), height=11)
+
+        outer.start_soon(ask)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()

@@ -10,7 +10,8 @@ import trio.testing
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from actors.core.invoice import Invoice
+from actors.core.invoice import Invoice, State
+from actors.core.policy import Band, Policy
 from actors.ports import TransientError, TxArrived, TxLeft
 from tests.helpers.crasher import Crasher
 from tests.helpers.fake_chain import FakeTx
@@ -21,10 +22,25 @@ POLICY_HERE = replace(POLICY, reorg_limit=100, settled_watch_depth=500)
 REST_S = POLICY.eviction_grace_s + 3
 
 number = st.integers(0, 5)
+POLICIES = (
+    Policy(accept_late_s=30),
+    Policy(tolerance_base=60, tolerance_bps=5000, accept_late_s=45),
+    Policy(rbf_confirmations=2, tolerance_bps=4000),
+    Policy(bands=(Band(50, 3), Band(101, 0))),
+)
+TTLS_S = st.sampled_from([25, 10**6])
 STEPS = st.one_of(
-    st.tuples(st.just("create"), st.integers(1, 3), st.sampled_from([25, 10**6])),
+    st.tuples(st.just("create"), st.integers(1, 3), TTLS_S),
+    st.tuples(
+        st.just("create"),
+        st.integers(0, 2),
+        st.sampled_from([25, 10**6]),
+        st.sampled_from(POLICIES),
+    ),
+    st.tuples(st.just("cancel"), number),
     st.tuples(st.just("pay"), number, st.sampled_from([30, 50, 100, 150])),
     st.tuples(st.just("pay"), number, st.sampled_from([30, 50, 100, 150])),
+    st.tuples(st.just("pay replaceable"), number, st.sampled_from([60, 100])),
     st.tuples(st.just("pay locked"), number, st.integers(1, 6)),
     st.tuples(st.just("pay locked for"), number, st.integers(1, 40)),
     st.tuples(st.just("pay one key"), number, st.sampled_from([30, 100])),
@@ -70,6 +86,8 @@ class Play:
     async def step(self, what: str, *args: int) -> None:
         if what == "create":
             await self.create(*args)
+        elif what == "cancel":
+            await self.cancel(*args)
         elif what in ("stop", "start", "node down", "node up", "crash soon", "deaf", "wait"):
             await self.life(what, *args)
         elif what in STRANGE:
@@ -78,10 +96,30 @@ class Play:
             self.world(what, *args)
         await self.rest()
 
-    async def create(self, confirmations: int, ttl_s: int) -> None:
+    async def create(self, confirmations: int, ttl_s: int, policy: Policy | None = None) -> None:
         if self.it.running:
-            terms = await self.it.create(100, confirmations=confirmations, ttl_s=ttl_s)
+            terms = await self.it.create(
+                100, confirmations=confirmations, ttl_s=ttl_s, policy=policy
+            )
             self.accounts.append(PlainAccount(terms))
+
+    async def cancel(self, which: int) -> None:
+        """Only while the daemon knows what its account knows."""
+        account = self.accounts[which % len(self.accounts)]
+        if not (self.it.running and self.remembers and account.judged):
+            return
+        known = await self.it.invoice(account.terms)
+        before = known.state
+        try:
+            await self.it.supervisor.cancel(account.terms.invoice_id)
+        except TransientError:
+            assert not self.it.running
+        invoice = await self.it.invoice(account.terms)
+        if invoice.state is State.CANCELLED and before is not State.CANCELLED:
+            assert account.cancellable
+            account.cancel()
+        elif not self.crasher.crashed and self.it.running:
+            assert not account.cancellable
 
     async def life(self, what: str, *args: int) -> None:
         it, node = self.it, self.node
@@ -107,6 +145,9 @@ class Play:
         if what == "pay" and self.accounts:
             account = self.accounts[args[0] % len(self.accounts)]
             self.paid.append(node.pay(account.terms.destination, args[1]))
+        elif what == "pay replaceable" and self.accounts:
+            account = self.accounts[args[0] % len(self.accounts)]
+            self.paid.append(node.pay(account.terms.destination, args[1], replaceable=True))
         elif what == "bump" and waiting and self.accounts:
             old = waiting[args[0] % len(waiting)]
             account = self.accounts[args[1] % len(self.accounts)]
@@ -187,6 +228,7 @@ class Play:
             await trio.sleep(REST_S + 5)
         now_ms = self.it.clock.now_ms()
         ends = [account.terms.expires_at_ms for account in self.accounts]
+        ends += [account.closes_ms for account in self.accounts]
         ends += [out.unlock_ms for tx in self.paid for out in tx.outputs if out.unlock_ms]
         while any(0 <= now_ms - end_ms < 2_500 for end_ms in ends):
             # A deadline or the end of a lock between two heartbeats: let the next one come.

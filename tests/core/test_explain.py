@@ -14,6 +14,7 @@ from actors.core.explain import (
     explain,
 )
 from actors.core.inputs import (
+    CancelAsked,
     ChainShortened,
     HeightFinal,
     OutputsRefused,
@@ -21,6 +22,7 @@ from actors.core.inputs import (
     TipReached,
     TxRemoved,
 )
+from actors.core.policy import Policy
 from actors.core.words import duration, utc
 from tests.helpers.invoices import (
     CREATED_MS,
@@ -475,3 +477,72 @@ def test_instants_are_iso_8601_and_clamped():
     assert utc(0) == utc(-5) == "1970-01-01T00:00:00Z"
     assert utc(CREATED_MS + 999) == "2023-11-14T22:13:20Z"
     assert utc(10**30) == "9999-12-31T23:59:59Z"
+
+
+# --- policies -------------------------------------------------------------------------------------
+
+LATE_S = 600
+CLOSES_MS = EXPIRES_MS + LATE_S * 1000
+
+
+def test_money_that_came_late_and_counts():
+    story = History(policy=Policy(accept_late_s=LATE_S))
+    story.tell(TimeReached(EXPIRES_MS))
+    assert told(story, now_ms=EXPIRES_MS + 1) == {
+        "nothing_received": "No payment to bcrt1qexample has been seen since 2023-11-14T22:13:20Z;"
+        " the deadline was 2023-11-14T23:13:20Z, and late money is accepted until"
+        " 2023-11-14T23:23:20Z.",
+        "late_window": "The deadline passed at 2023-11-14T23:13:20Z; by the policy money that comes"
+        " until 2023-11-14T23:23:20Z still counts, as late.",
+    }
+    story.tell(included("a", REQUIRED, into=block(10), at_ms=TOO_LATE))
+    # The header of that block is older than the deadline: it was in time.
+    assert "late_accepted" not in told(story, now_ms=TOO_LATE)
+    late = History(policy=Policy(accept_late_s=LATE_S))
+    late.tell(TimeReached(EXPIRES_MS))
+    late.tell(seen("a", REQUIRED, at_ms=TOO_LATE))
+    assert told(late, now_ms=TOO_LATE)["late_accepted"].endswith(
+        "arrived 3 min after the deadline: credited, as the policy has it."
+    )
+
+
+def test_what_expired_although_late_money_counted():
+    story = History(policy=Policy(accept_late_s=LATE_S))
+    story.tell(TimeReached(CLOSES_MS))
+    assert told(story, now_ms=CLOSES_MS)["expired"].startswith(
+        "Expired: at the deadline, 2023-11-14T23:13:20Z, no money had come in time, or late by what"
+        " the policy allows (until 2023-11-14T23:23:20Z)."
+    )
+
+
+def test_what_is_missing_and_tolerated():
+    story = History(policy=Policy(tolerance_bps=100))
+    story.tell(seen("a", REQUIRED - 500_000, at_ms=IN_TIME))
+    assert told(story)["tolerated"] == (
+        "0.495 of 0.5 BTC came; the 0.005 BTC that are missing are within the 0.005 BTC that the"
+        " policy tolerates."
+    )
+
+
+def test_a_payment_that_its_sender_may_replace():
+    story = History(confirmations=0, policy=Policy(rbf_confirmations=2))
+    story.tell(seen("a", REQUIRED, at_ms=IN_TIME, replaceable=True))
+    assert told(story)["unconfirmed"].endswith(
+        "not in a block yet; its sender may replace it, so it needs 2 confirmations."
+    )
+    mined = included("a", REQUIRED, into=block(10), at_ms=IN_TIME, replaceable=True)
+    story.tell(mined)
+    assert "1 of 2 confirmations" in told(story)["waiting_confirmations"]
+    story.tell(TipReached(11, IN_TIME))
+    assert told(story)["settled"].endswith("with 2 confirmations.")
+
+
+def test_a_cancelled_invoice():
+    story = History()
+    story.tell(CancelAsked(IN_TIME))
+    assert told(story) == {
+        "cancelled": "Cancelled before anything was paid. The address stays watched, but money that"
+        " comes all the same is recorded, not credited."
+    }
+    story.tell(seen("a", REQUIRED, at_ms=IN_TIME))
+    assert "came after the invoice had been cancelled: recorded" in told(story)["late_payment"]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from actors.core.chain_events import OutPoint, Output
 from actors.core.events import Terms
 from actors.core.invoice import State
+from actors.core.policy import Policy
 from tests.helpers.fake_chain import FakeChain, FakeTx
 
 
@@ -19,13 +20,17 @@ class PlainAccount:
 
     def __init__(self, terms: Terms) -> None:
         self.terms = terms
+        self.policy = terms.policy or Policy()
+        self.closes_ms = terms.expires_at_ms + self.policy.accept_late_s * 1000
+        """Until when money counts, late or not."""
         self.state = State.PENDING
         self.reversed = False
         self.deadline = False
         self.present: dict[bytes, tuple[FakeTx, int | None]] = {}
         """txid → transaction and height, of all that pays the invoice now."""
         self.in_time: dict[bytes, bool] = {}
-        """Every transaction ever looked at, and whether its money came in time."""
+        """Every transaction ever looked at, and whether its money came in time, or late by no more
+        than the policy accepts."""
         self.spenders: dict[bytes, set[bytes]] = {}
         self.locked: set[bytes] = set()
         """Transactions whose money is there and locked: all outputs of one have the same lock."""
@@ -67,9 +72,33 @@ class PlainAccount:
             amount_base
             for txid, amount_base, height in self.counting()
             if self.counts(txid)
-            and height is not None
-            and tip - height + 1 >= self.terms.confirmations
+            and (0 if height is None else tip - height + 1) >= self.depth_of(self.present[txid][0])
         )
+
+    def depth_of(self, tx: FakeTx) -> int:
+        depth = self.terms.confirmations
+        for band in self.policy.bands:
+            depth = band.confirmations if band.from_base <= self.terms.required_base else depth
+        return max(depth, (self.policy.rbf_confirmations or 0) if tx.replaceable else 0)
+
+    @property
+    def needed(self) -> int:
+        allowed = [n for n in (self.policy.tolerance_base, self.share) if n]
+        return max(1, self.terms.required_base - min(allowed, default=0))
+
+    @property
+    def share(self) -> int:
+        """What the tolerance in basis points comes to."""
+        return self.terms.required_base * self.policy.tolerance_bps // 10_000
+
+    def cancel(self) -> None:
+        """The daemon was asked to, knowing what it knew at the last look."""
+        if self.cancellable:
+            self.state = State.CANCELLED
+
+    @property
+    def cancellable(self) -> bool:
+        return self.state is State.PENDING and not self.received
 
     def look(self, node: FakeChain, now_ms: int, *, remembers: bool) -> None:
         """`remembers`: the daemon has run without a break since the last look."""
@@ -85,9 +114,9 @@ class PlainAccount:
         self._see_lies(node)
         self._unlock(node, now_ms)
         # Deadlines are read after the blocks and the mempool before them.
-        self._follow(node.height)
+        self._follow(node.height, now_ms)
         self.deadline |= now_ms >= self.terms.expires_at_ms and self.open
-        self._follow(node.height)
+        self._follow(node.height, now_ms)
 
     @property
     def open(self) -> bool:
@@ -107,8 +136,8 @@ class PlainAccount:
         for coin in tx.spends:
             self.spenders.setdefault(coin, set()).add(tx.txid)
         assert tx.first_seen_s is not None
-        in_time = tx.first_seen_s * 1000 <= self.terms.expires_at_ms
-        if in_time and mined_s is not None and mined_s * 1000 > self.terms.expires_at_ms:
+        in_time = tx.first_seen_s * 1000 <= self.closes_ms
+        if in_time and mined_s is not None and mined_s * 1000 > self.closes_ms:
             # Whoever was down all the time knows it from its block only, which came too late.
             self.judged &= remembers
         if tx.txid in self.in_time:
@@ -117,7 +146,7 @@ class PlainAccount:
             # A replacement inherits the time, if the daemon still knows which inputs were spent.
             in_time = True
             self.judged &= remembers
-        if self.state is State.EXPIRED:
+        if self.state in (State.EXPIRED, State.CANCELLED):
             in_time = False
         self.in_time[tx.txid] = in_time
 
@@ -143,7 +172,8 @@ class PlainAccount:
             else:
                 continue
             self.locked.discard(txid)
-            late = ended_ms > self.terms.expires_at_ms or self.state is State.EXPIRED
+            late = ended_ms > self.closes_ms
+            late |= self.state in (State.EXPIRED, State.CANCELLED)
             self.in_time[txid] = self.in_time[txid] and not late
 
     def _see_lies(self, node: FakeChain) -> None:
@@ -152,8 +182,8 @@ class PlainAccount:
         mine = self.terms.destination
         self.refused |= {r.outpoint for tx in seen for r in tx.refused if r.destination == mine}
 
-    def _follow(self, tip: int) -> None:
-        needed = max(1, self.terms.required_base)
+    def _follow(self, tip: int, now_ms: int) -> None:
+        needed = self.needed
         covered = self.credited >= needed
         if self.state is State.PENDING and covered:
             self.state = State.SEEN
@@ -161,7 +191,7 @@ class PlainAccount:
             self.state = State.SETTLED
         if self.state is State.SEEN and not covered:
             self.state = State.PENDING
-        if self.state is State.PENDING and self.deadline:
+        if self.state is State.PENDING and self.deadline and now_ms >= self.closes_ms:
             self.state = State.EXPIRED
         if self.state is State.SETTLED:
             self.reversed = not covered
