@@ -8,7 +8,8 @@ once a minute.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -91,6 +92,7 @@ class Gate:
             else None
         )
         self._looked: list[Callable[[], None]] = []
+        self._staying: dict[object, tuple[Caller, Callable[[], None]]] = {}
         self._failures = RateLimiter(rate_per_s=FAILURES_PER_S, burst=FAILURES_BURST)
 
     @property
@@ -105,6 +107,16 @@ class Gate:
             return True
         key = self._keys.get(caller.key)
         return key is not None and in_force(key, now_ms=self._now_ms())
+
+    @contextmanager
+    def staying(self, caller: Caller, end: Callable[[], None]) -> Iterator[None]:
+        """Call `end` when the caller may no longer stay, within a second or two."""
+        ticket = object()
+        self._staying[ticket] = caller, end
+        try:
+            yield
+        finally:
+            del self._staying[ticket]
 
     def after_each_look(self, look: Callable[[], None]) -> None:
         """Call `look` about once a second, when the keys are up to date; it must not fail."""
@@ -127,6 +139,9 @@ class Gate:
                     await self._look()
                     for look in self._looked:
                         look()
+                    for caller, end in tuple(self._staying.values()):
+                        if not self.lets_stay(caller):
+                            end()
                 await self._save()
         finally:
             with trio.move_on_after(1) as last:

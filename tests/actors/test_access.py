@@ -431,3 +431,29 @@ async def test_a_clock_moved_back_brings_no_key_back_to_life():
     door.clock.jump(-3600)
     door.knock(token)
     assert len(door.log.of("the clock was moved back")) == 2
+
+
+async def test_who_stays_is_sent_away_with_the_key(autojump_clock, nursery):
+    door = Door()
+    nursery.start_soon(door.gate.run)
+    (one, first), (two, second) = await door.key(), await door.key(expires_s=60)
+    ended = []
+    callers = [door.knock(first), door.knock(second), door.knock(address=HERE)]
+    assert [isinstance(caller, Caller) for caller in callers] == [True, True, False]
+    nobody = Caller(actor="anonymous", address=HERE, scopes=frozenset())
+    with (
+        door.gate.staying(callers[0], lambda: ended.append(one.prefix)),
+        door.gate.staying(callers[1], lambda: ended.append(two.prefix)),
+        door.gate.staying(nobody, lambda: ended.append("nobody")),
+    ):
+        await trio.sleep(5)
+        assert ended == []
+        await door.store.revoke_api_key(one.prefix, act(one.prefix, door.clock.now_ms()))
+        await trio.sleep(2 * LOOK_EVERY_S)
+        assert set(ended) == {one.prefix}
+        await trio.sleep(60)
+        assert set(ended) == {one.prefix, two.prefix}
+    ended.clear()
+    await trio.sleep(5)
+    assert ended == []
+    nursery.cancel_scope.cancel()
