@@ -254,4 +254,24 @@ SUITE = (
         ),
         quick={"blocks": 4, "block_txs": 100, "live_blocks": 3, "live_s": 0.5},
     ),
+    Benchmark(
+        "webhooks",
+        "benchmarks.webhooks",
+        "run",
+        (
+            Target(
+                "webhooks delivered to a local receiver, per second of one core",
+                "webhooks_per_cpu_s",
+                500,
+                unit=" webhooks/s",
+                at_least=True,
+            ),
+            Target(
+                "the same alone : beside a paused endpoint that 1 M events wait for",
+                "paused_cost",
+                1.05,
+            ),
+        ),
+        quick={"invoices": 50, "queued": 2_000, "rounds": 1},
+    ),
 )

@@ -27,8 +27,9 @@ ANSWER_WITHIN_S = 30.0
 KEY_VARIABLE = "TALLYD_API_KEY"
 """A key to be used instead of one that is made."""
 KEY_LIFE_MS = 60_000
-_KNOWN_WITHIN_S = 5.0
-"""A running daemon looks for new keys every second."""
+_KNOWN_WITHIN_S = 6.0
+_LOOKS_EVERY_S = 1.3
+"""A little more than a running daemon waits before it looks for new keys."""
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - told apart, not bound
 _UNAUTHENTICATED = 401
 
@@ -47,7 +48,8 @@ def ask(config: Config, method: str, path: str, body: object = None) -> Any:
         with _key_for_the_moment(config) as key:
             give_up_s = time.monotonic() + _KNOWN_WITHIN_S
             while status == _UNAUTHENTICATED and time.monotonic() < give_up_s:
-                time.sleep(0.2)
+                # Not sooner: a key that is not known yet counts as a failed attempt.
+                time.sleep(_LOOKS_EVERY_S)
                 status, document = _request(config, method, path, body, key)
     if status < 400:
         return document
