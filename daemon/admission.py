@@ -8,8 +8,12 @@ from actors.ports import Log, PersistentError
 from daemon.clock import SystemClock
 from daemon.config import Config
 
+NOBODY = (
+    "nobody can use the APIs: there is no API key in force, and access.anonymous is off; make a key"
+    " with `tallyd access add`, or set access.anonymous to loopback"
+)
 _WAYS = (
-    "make an API key with `tallyd access add --name NAME --scope admin` first, or listen on"
+    "Make an API key with `tallyd access add --name NAME --scope admin` first, or listen on"
     " 127.0.0.1"
 )
 
@@ -36,26 +40,31 @@ async def open_gate(config: Config, book: AccessBook, *, log: Log) -> Gate:
         log=log,
     )
     await gate.load()
-    if gate.has_key:
-        return gate
-    if not _near(config.http.host):
-        raise PersistentError(
-            f"http.host is {config.http.host}, which others can reach, and there is no API key in"
-            f" force: nobody could use it. {_WAYS[0].upper()}{_WAYS[1:]} (http.host)"
-        )
-    if not _near(config.server.host) and not access.subjects:
-        raise PersistentError(
-            f"server.host is {config.server.host}, which others can reach, and there is no API key"
-            f" in force: nobody could use it. {_WAYS[0].upper()}{_WAYS[1:]} (server.host), or with"
-            " server.tls.mode mtls name your clients' certificates in access.mtls_subjects"
-            " (`admin:*` is every certificate of server.tls.client_ca, as GoiPay has it)"
-        )
-    if not access.anonymous and not access.subjects:
-        log.warning(
-            "nobody can use the APIs: there is no API key in force, and access.anonymous is off;"
-            " make a key with `tallyd access add`, or set access.anonymous to loopback"
-        )
+    objection = why_not(config, has_key=gate.has_key)
+    if objection is not None:
+        raise PersistentError(objection)
+    if not gate.has_key and not access.anonymous and not access.subjects:
+        log.warning(NOBODY)
     return gate
+
+
+def why_not(config: Config, *, has_key: bool) -> str | None:
+    """Why the daemon would not start; `has_key`: some API key is in force."""
+    if has_key:
+        return None
+    if not _near(config.http.host):
+        return (
+            f"http.host is {config.http.host}, which others can reach, and there is no API key in"
+            f" force: nobody could use it. {_WAYS} (http.host)"
+        )
+    if not _near(config.server.host) and not config.access.subjects:
+        return (
+            f"server.host is {config.server.host}, which others can reach, and there is no API key"
+            f" in force: nobody could use it. {_WAYS} (server.host), or with server.tls.mode mtls"
+            " name your clients' certificates in access.mtls_subjects (`admin:*` is every"
+            " certificate of server.tls.client_ca, as GoiPay has it)"
+        )
+    return None
 
 
 def _near(host: str) -> bool:

@@ -10,7 +10,11 @@ from enum import Enum
 
 import trio
 
+from actors.access import in_force
+from actors.access_book import ApiKey
 from actors.ports import Account, ChainCursor, NodeStatus, PersistentError, TransientError
+from daemon.admission import NOBODY, why_not
+from daemon.clock import SystemClock
 from daemon.config import CoinConfig, Config, add_flags, flags_from, load_config
 from daemon.keys import Vault
 from daemon.sources import open_servers, open_source
@@ -73,12 +77,14 @@ async def findings(config: Config) -> AsyncGenerator[Finding, None]:
         yield Finding(Verdict.WARNING, "configuration", warning)
     cursors: dict[str, ChainCursor | None] = {}
     accounts: list[Account] = []
+    keys: list[ApiKey] = []
     try:
-        text = await _database(config, cursors, accounts)
+        text = await _database(config, cursors, accounts, keys)
     except (TransientError, PersistentError) as error:
         yield Finding(Verdict.FAILED, "database", str(error))
     else:
         yield Finding(Verdict.OK, "database", text)
+        yield _access(config, keys)
         for verdict, told in _vault(config, accounts):
             yield Finding(verdict, "vault", told)
     if not config.coins:
@@ -92,7 +98,10 @@ async def findings(config: Config) -> AsyncGenerator[Finding, None]:
 
 
 async def _database(
-    config: Config, cursors: dict[str, ChainCursor | None], accounts: list[Account]
+    config: Config,
+    cursors: dict[str, ChainCursor | None],
+    accounts: list[Account],
+    keys: list[ApiKey],
 ) -> str:
     url = config.database.url.reveal()
     file = config.database.sqlite_file
@@ -102,7 +111,26 @@ async def _database(
         for chain in config.coins:
             cursors[chain] = await store.cursor(chain)
         accounts += await stored_accounts(config, store, used=False)
+        keys += await store.api_keys()
         return f"{config.database.display}: {await store.last_seq()} events"
+
+
+def _access(config: Config, keys: list[ApiKey]) -> Finding:
+    """Who could come in."""
+    now_ms = SystemClock().now_ms()
+    count = sum(in_force(key, now_ms=now_ms) for key in keys)
+    objection = why_not(config, has_key=count > 0)
+    if objection is not None:
+        return Finding(Verdict.FAILED, "access", objection)
+    access = config.access
+    if not (count or access.anonymous or access.subjects):
+        return Finding(Verdict.WARNING, "access", NOBODY)
+    ways = [f"{count} API keys in force"]
+    if access.subjects:
+        ways.append(f"{len(access.subjects)} subjects of certificates")
+    if access.anonymous:
+        ways.append("callers on this machine need none")
+    return Finding(Verdict.OK, "access", ", ".join(ways))
 
 
 def _vault(config: Config, accounts: list[Account]) -> Iterator[tuple[Verdict, str]]:

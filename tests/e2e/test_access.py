@@ -149,11 +149,16 @@ def test_a_listener_that_stands_open_is_refused(make_daemon, env, says):
     assert done.returncode == 1
     assert says in done.stderr
     assert "tallyd access add" in done.stderr
+    check = daemon.command("check")
+    assert check.returncode == 1
+    assert re.search(rf"^FAILED   access +{says}", check.stdout, re.MULTILINE)
 
 
 def test_a_listener_that_others_reach_starts_when_there_is_a_key(make_daemon):
     daemon = make_daemon(env={"TALLY_HTTP_HOST": "0.0.0.0", "SERVER_HOST": "0.0.0.0"})
     make_key(daemon, "--scope", "read")
+    check = daemon.command("check").stdout
+    assert re.search("^ok +access +1 API keys in force, callers on this", check, re.MULTILINE)
     daemon.start()
     assert daemon.http("GET", "/v1/assets")[0] == 200  # anonymous on loopback, no file
 
