@@ -196,7 +196,10 @@ class Invoice:
     @property
     def required_depth(self) -> int:
         """Depth at which a payment counts as final: below the tip, or below the final height."""
-        return self.confirmations if self.terms.finality is None else 1
+        terms = self.terms
+        if terms.finality is not None:
+            return 1
+        return terms.confirmations if terms.policy is None else self.confirmations
 
     def depth_of(self, payment: Payment) -> int:
         """`required_depth` for this payment: one that may be replaced may need more."""
@@ -220,8 +223,9 @@ class Invoice:
         required = self.required_depth
         if tip_height is None and required:
             return
+        # Spelt out here and in `wake_height`: this is asked at every step of every invoice.
         for payment in self.credited():
-            depth = self._depth(payment, required)
+            depth = self._depth(payment, required) if payment.replaceable else required
             have = 0 if tip_height is None else payment.confirmations(tip_height)
             if have >= depth:
                 yield payment
@@ -236,7 +240,7 @@ class Invoice:
         total, required = 0, self.required_depth
         placed: list[tuple[int, int]] = []
         for payment in self.credited():
-            depth = self._depth(payment, required)
+            depth = self._depth(payment, required) if payment.replaceable else required
             if depth == 0:
                 total += payment.amount_base
             elif payment.height is not None:
@@ -288,7 +292,7 @@ class Invoice:
 
     def credited(self) -> Iterable[Payment]:
         """The payments of `credited_base`."""
-        return (p for p in self._present() if p.credited)
+        return (p for p in self._present() if not (p.late and not p.accepted) and not p.locked)
 
 
 # --- evolve: fold one fact ------------------------------------------------------------------------

@@ -74,11 +74,6 @@ class Payment:
     def locked(self) -> bool:
         return self.unlock_height is not None or self.unlock_ms is not None
 
-    @property
-    def credited(self) -> bool:
-        """Whether it counts, as far as that is its own affair (see `counting`)."""
-        return not (self.locked or (self.late and not self.accepted))
-
     def confirmations(self, tip_height: int) -> int:
         """Mempool 0, tip 1; 0 also while our tip is still below the payment's block."""
         return 0 if self.height is None else max(0, tip_height - self.height + 1)

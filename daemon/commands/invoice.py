@@ -17,6 +17,7 @@ from actors.core.codec import event_to_json
 from actors.core.explain import ChainSituation, explain
 from actors.core.invoice import Invoice
 from actors.core.money import format_decimal
+from actors.core.policy_json import policy_to_json
 from actors.core.words import utc
 from actors.ports import ChainCursor, LogEntry
 from daemon.clock import SystemClock
@@ -78,7 +79,11 @@ def lines(
     yield f"Received   {_amount(invoice.received_base, asset)}"
     yield f"Created    {utc(terms.created_at_ms)}"
     yield f"Expires    {utc(terms.expires_at_ms)}"
-    yield f"Confirms   {terms.confirmations}"
+    yield f"Confirms   {invoice.confirmations}"
+    if terms.policy is not None:
+        yield f"Policy     {json.dumps(policy_to_json(terms.policy))}"
+    if terms.metadata:
+        yield f"Metadata   {json.dumps(dict(terms.metadata))}"
     yield ""
     yield "Why"
     now_ms = SystemClock().now_ms()
@@ -100,7 +105,10 @@ def lines(
 
 
 def _plain(value: object) -> object:
-    return ":".join(str(part) for part in value) if isinstance(value, list) else value
+    """A policy is a list of what was applied, an outpoint one of transaction and index."""
+    if not isinstance(value, list):
+        return value
+    return ":".join(str(part["name"] if isinstance(part, dict) else part) for part in value)
 
 
 def _flags(invoice: Invoice) -> str:

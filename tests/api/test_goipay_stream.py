@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from actors.core.invoice import fold
+from actors.core.policy import Band, Policy
 from actors.ports import Committed
 from api.grpc.goipay import news
 from tests.helpers.goipay_calls import Calls, goipay
@@ -224,3 +225,28 @@ def test_invoices_in_one_batch_are_told_in_the_order_of_the_log():
         one.invoice.terms.invoice_id,
         UUID(int=77),
     ]
+
+
+async def test_a_cancelled_invoice_has_expired_for_goipays_clients(call: Calls, house: House):
+    user_id = await house.user()
+    invoice = await house.invoice(user_id)
+    async with call.stream() as stream:
+        await house.invoicing.cancel(invoice.terms.invoice_id)
+        (told_of,) = await stream.take(1)
+        assert (told_of.id, told_of.status) == (str(invoice.terms.invoice_id), EXPIRED)
+
+
+async def test_a_default_policy_counts_for_goipays_clients_too(call: Calls, house: House):
+    user_id = await house.user()
+    policy = Policy(bands=(Band(0, 9),), tolerance_bps=1000)
+    assert await house.invoicing.set_policy(user_id, "BTC", policy) is None
+    await call(
+        "CreateInvoice", userId=str(user_id), coin=1, amount=0.015, timeout=600, confirmations=1
+    )
+    (row,) = await house.store.destinations("btc")
+    async with call.stream() as stream:
+        house.btc.mine(house.btc.pay(row[0], 1_350_000))
+        await house.told()
+        *_, confirmed = await stream.take(2)
+        # The number that they always send takes the place of the bands.
+        assert (confirmed.status, confirmed.confirmationsRequired) == (CONFIRMED, 1)
