@@ -16,10 +16,10 @@ from actors.ports import Account, ChainCursor, NodeStatus, PersistentError, Tran
 from daemon.admission import NOBODY, why_not
 from daemon.clock import SystemClock
 from daemon.config import CoinConfig, Config, add_flags, flags_from, load_config
-from daemon.keys import Vault
+from daemon.keys import SealedWebhook, Vault
 from daemon.sources import open_servers, open_source
 from daemon.store import read_store
-from daemon.unlock import key_place, needs_vault, stored_accounts
+from daemon.unlock import key_place, needs_vault, stored_accounts, stored_webhooks
 
 PATIENCE_S = 15.0
 
@@ -77,15 +77,16 @@ async def findings(config: Config) -> AsyncGenerator[Finding, None]:
         yield Finding(Verdict.WARNING, "configuration", warning)
     cursors: dict[str, ChainCursor | None] = {}
     accounts: list[Account] = []
+    webhooks: list[SealedWebhook] = []
     keys: list[ApiKey] = []
     try:
-        text = await _database(config, cursors, accounts, keys)
+        text = await _database(config, cursors, accounts, webhooks, keys)
     except (TransientError, PersistentError) as error:
         yield Finding(Verdict.FAILED, "database", str(error))
     else:
         yield Finding(Verdict.OK, "database", text)
         yield _access(config, keys)
-        for verdict, told in _vault(config, accounts):
+        for verdict, told in _vault(config, accounts, webhooks):
             yield Finding(verdict, "vault", told)
     if not config.coins:
         yield Finding(
@@ -101,6 +102,7 @@ async def _database(
     config: Config,
     cursors: dict[str, ChainCursor | None],
     accounts: list[Account],
+    webhooks: list[SealedWebhook],
     keys: list[ApiKey],
 ) -> str:
     url = config.database.url.reveal()
@@ -111,6 +113,7 @@ async def _database(
         for chain in config.coins:
             cursors[chain] = await store.cursor(chain)
         accounts += await stored_accounts(config, store, used=False)
+        webhooks += await stored_webhooks(store)
         keys += await store.api_keys()
         return f"{config.database.display}: {await store.last_seq()} events"
 
@@ -133,13 +136,15 @@ def _access(config: Config, keys: list[ApiKey]) -> Finding:
     return Finding(Verdict.OK, "access", ", ".join(ways))
 
 
-def _vault(config: Config, accounts: list[Account]) -> Iterator[tuple[Verdict, str]]:
-    """Where the key for view keys is, and whether it opens those that are stored."""
-    if not accounts and not needs_vault(config):
+def _vault(
+    config: Config, accounts: list[Account], webhooks: list[SealedWebhook]
+) -> Iterator[tuple[Verdict, str]]:
+    """Where the key for what is sealed is, and whether it opens all that is stored."""
+    if not accounts and not webhooks and not needs_vault(config):
         return
     place = key_place(config)
     sealed = [account for account in accounts if account.secret is not None]
-    problem = Vault(place, warn=_Unsaid().warning).check(sealed)
+    problem = Vault(place, warn=_Unsaid().warning).check([*sealed, *webhooks])
     if problem is not None:
         yield (Verdict.FAILED if needs_vault(config) else Verdict.WARNING), problem
     elif place.default:
@@ -151,6 +156,8 @@ def _vault(config: Config, accounts: list[Account]) -> Iterator[tuple[Verdict, s
         yield Verdict.OK, f"key from {place}"
     if sealed and problem is None:
         yield Verdict.OK, f"{len(sealed)} view keys can be opened"
+    if webhooks and problem is None:
+        yield Verdict.OK, f"{len(webhooks)} webhook secrets can be opened"
     if missing := len(accounts) - len(sealed):
         yield Verdict.WARNING, f"{missing} view keys are not stored: their users' keys must be set"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt as encrypt
 
 from actors.ports import Account, PersistentError
-from daemon.keys.vault import NONCE_BYTES, TAG_BYTES
+from daemon.keys.vault import NONCE_BYTES, TAG_BYTES, WEBHOOK, SealedWebhook
 from tests.daemon.keys.vaults import vault_in, vault_of
 
 SECRET = bytes(range(100, 132))
@@ -190,3 +190,24 @@ def test_a_folder_that_cannot_be_written_says_so(tmp_path):
         vault.require()
     (tmp_path / "vault.key").mkdir()
     assert "cannot be read: Is a directory" in vault_in(tmp_path).check([])
+
+
+def webhook(vault, key="an id"):
+    return SealedWebhook(key, vault.seal(SECRET, chain=WEBHOOK, key=key))
+
+
+def test_a_webhooks_secret_opens_for_that_webhook_alone():
+    vault = vault_of()
+    sealed = webhook(vault)
+    assert vault.open_webhook(sealed) == SECRET
+    with pytest.raises(PersistentError, match="is not the key that all 1 webhook secrets"):
+        vault.open_webhook(replace(sealed, key="another id"))
+
+
+def test_both_kinds_of_secrets_are_checked_and_named():
+    vault, other = vault_of(), vault_of(OTHER_KEY)
+    assert vault.check([stored(vault), webhook(vault)]) is None
+    problem = other.check([stored(vault), webhook(vault)])
+    assert "all 2 view keys and webhook secrets" in problem
+    with pytest.raises(PersistentError, match="is not the key"):
+        other.seal(SECRET, chain=WEBHOOK, key="an id")
