@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import trio
 from quart import Response, request
+from quart.utils import encode_headers
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -19,6 +20,8 @@ from api.rest.audit import AuditTrail
 from api.rest.chains import Chains
 from api.rest.docs import docs_page
 from api.rest.edge import Edge
+from api.rest.event_room import EventRoom
+from api.rest.events import Events
 from api.rest.guard import Guard
 from api.rest.history import History
 from api.rest.invoices import Invoices
@@ -28,6 +31,7 @@ from api.rest.operation import JSON, Operation
 from api.rest.policies import Policies
 from api.rest.problems import Problem, problem
 from api.rest.service import Service
+from api.rest.streaming import StreamedResponse
 from api.rest.users import Users
 from api.rest.views import Views
 from api.rest.waiting import WaitingRoom
@@ -61,16 +65,31 @@ class _Connection(TrioASGIHTTPConnection):
     """
 
     async def _send_response(self, send: Any, response: Any) -> None:
+        if isinstance(response, StreamedResponse):
+            headers = encode_headers(response.headers)
+            await send(
+                {"type": "http.response.start", "status": response.status_code, "headers": headers}
+            )
+            await response.send_body(send)
+            with trio.move_on_after(SEND_WITHIN_S, shield=True):
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            return
         with trio.move_on_after(SEND_WITHIN_S, shield=True):
             await super()._send_response(send, response)
 
 
 class RestApp(QuartTrio):
-    """The application, and the way to end its long-polls."""
+    """The application, and the way to end its long-polls and streams."""
 
     asgi_http_class = _Connection
     edge: Edge
     room: WaitingRoom
+    event_room: EventRoom
+
+    def end_waits(self) -> None:
+        """Answer what waits, and end what streams."""
+        self.room.close()
+        self.event_room.close()
 
     def log_exception(self, exception_info: object) -> None:
         """Nothing: `_unexpected` has logged it, once and in our form."""
@@ -85,12 +104,14 @@ def create_app(edge: Edge) -> RestApp:
     app.edge = edge
     views = Views(edge.invoicing)
     app.room = WaitingRoom(edge, views)
+    app.event_room = EventRoom(streams=edge.limits.streams, waiting=edge.limits.waiting)
     operations = [
         *Users(edge).operations(),
         *Policies(edge).operations(),
         *Invoices(edge, views=views, room=app.room).operations(),
         *Listing(edge, views=views).operations(),
         *History(edge, views=views).operations(),
+        *Events(edge, room=app.event_room).operations(),
         *Chains(edge).operations(),
         *Service(edge).operations(),
         *WebhookOperations(edge).operations(),

@@ -31,6 +31,8 @@ class HttpLimits:
     """The longest wait of a long-poll; what asks for more gets this."""
     waiting: int = 1000
     """Long-polls that may wait at the same time."""
+    streams: int = 256
+    """Streams of server-sent events that may be open at the same time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

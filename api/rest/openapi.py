@@ -34,6 +34,7 @@ _TAGS = {
     "Users": "Merchants or tenants, and their watch-only keys.",
     "Invoices": "Create, read, wait, list.",
     "Webhooks": "Events sent to URLs of yours.",
+    "Events": "Everything that happens, in one order, from any point on.",
     "Chains": "What can be asked for, and how the chains are.",
     "Service": "For whoever runs the daemon.",
 }
@@ -141,12 +142,16 @@ def _parameters(one: Operation) -> list[Json]:
 def _responses(one: Operation) -> Json:
     responses: Json = {}
     for success in one.successes:
-        response: Json = {"description": success.about}
-        responses[str(success.status)] = response
+        response = responses.setdefault(str(success.status), {})
+        # One status may have several media types.
+        response["description"] = " ".join((response.get("description", ""), success.about)).strip()
+        content = response.setdefault("content", {})
         if success.schema is not None:
-            response["content"] = {success.media_type: {"schema": ref(success.schema)}}
+            content[success.media_type] = {"schema": ref(success.schema)}
         elif success.media_type != JSON:
-            response["content"] = {success.media_type: {"schema": {"type": "string"}}}
+            content[success.media_type] = {"schema": {"type": "string"}}
+        if not content:
+            del response["content"]
         if success.status in (200, 201, 304) and success.schema in ("Invoice", None):
             response["headers"] = {
                 "ETag": {"description": "Of this representation.", "schema": {"type": "string"}}

@@ -19,6 +19,7 @@ from api.convert import parse_uuid
 from api.errors import Answer, invalid_invoice_id, invalid_user_id, invalid_webhook_id
 from api.rest.fields import Shape
 from api.rest.problems import Fault, Problem, invalid, problem
+from api.rest.streaming import StreamedResponse, Work
 
 JSON = "application/json"
 NO_QUERY = Shape(())
@@ -78,6 +79,8 @@ class Reply:
     content: bytes | None = None
     media_type: str = JSON
     headers: Mapping[str, str] = field(default_factory=dict)
+    work: Work | None = None
+    """Sends the body part by part, instead of `document` and `content`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +196,15 @@ def response_of(reply: Reply) -> Response:
     content = reply.content
     if content is None:
         content = b"" if reply.document is None else orjson.dumps(reply.document)
-    made = Response(content, status=reply.status, content_type=reply.media_type)
+    kind = Response if reply.work is None else StreamedResponse
+    made = kind(content, status=reply.status, content_type=reply.media_type)
     if reply.status in (204, 304):
         # No content, so no word on its type or length (RFC 9110, 8.6).
         del made.headers["Content-Type"]
+        del made.headers["Content-Length"]
+    if isinstance(made, StreamedResponse) and reply.work is not None:
+        made.work = reply.work
+        made.timeout = None
         del made.headers["Content-Length"]
     for name, value in reply.headers.items():
         made.headers[name] = value

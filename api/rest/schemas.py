@@ -269,6 +269,27 @@ SCHEMAS: Mapping[str, Schema] = {
         about="One recorded fact.",
     ),
     "History": _object({"items": _items("Event")}),
+    "LogEvent": _object(
+        {
+            "id": _text("`<log>-<seq>`: what to de-duplicate by, the same on every channel."),
+            "seq": _whole("Position in the daemon's log.", 1),
+            "type": _text("What was recorded: `payment.seen`, `invoice.settled`, …"),
+            "at": _instant("When it was recorded."),
+            "invoice_id": _uuid("The invoice."),
+            "user_id": _uuid("Its user."),
+            "version": _whole("Position in the invoice's history.", 1),
+            "asset": _text("The invoice's asset."),
+            "data": {"type": "object", "description": "The fact's own fields."},
+        },
+        about="One recorded fact, with what it is about.",
+    ),
+    "EventPage": _object(
+        {
+            "items": _items("LogEvent"),
+            "next_after": _whole("The cursor of the next page: `after`."),
+            "has_more": _flag("Whether there may be more already."),
+        }
+    ),
     "Explanation": _object(
         {
             "id": _uuid("The invoice."),

@@ -22,6 +22,7 @@ from hypercorn.typing import ConnectionState, LifespanState
 from hypercorn.utils import wrap_app
 
 from api.rest.app import RestApp
+from api.rest.streaming import HANG_UP
 
 BACKLOG = 256
 GRACE_S = 3.0
@@ -112,7 +113,7 @@ class HttpServer:
 
     async def _end(self) -> None:
         """Answer what waits, close what idles, let the rest finish for a while."""
-        self._app.room.close()
+        self._app.end_waits()
         await self._context.terminated.set()
         with trio.move_on_after(GRACE_S):
             while self._open:
@@ -134,6 +135,7 @@ class HttpServer:
         self._open.add(stream)
         state: Any = ConnectionState(LifespanState())
         app = wrap_app(self._app, 0, "asgi")
+        HANG_UP.set(partial(trio.aclose_forcefully, stream))
         try:
             # Hypercorn's annotation says TLS; what it does is for both.
             await _Connection(app, self._config, self._context, state, stream)  # type: ignore[arg-type]
