@@ -45,6 +45,8 @@ WINDOW = 512
 TRIP_LANES = 5
 UNSAVED_EVENTS = 5000
 """How far the cursor may run ahead of the stored one over events that nobody wanted."""
+LONGEST_DELAY_MS = 10 * 3_600_000
+"""More than any delay between two attempts."""
 LONGEST_SLEEP_S = 60.0
 """The wall clock may jump: look at it at least this often."""
 
@@ -253,10 +255,10 @@ class WebhookActor:
 
     def _start(self, nursery: trio.Nursery) -> None:
         now_ms = self._tools.clock.now_ms()
-        while self._waiting and self._waiting[0][0] <= now_ms:
-            lane = heapq.heappop(self._waiting)[2]
-            self._ready.append(lane)
-        if self.tripped and now_ms < self._probe_at_ms:
+        # What is due later than any rule says was planned before the clock was moved back.
+        while self._waiting and not now_ms < self._waiting[0][0] <= now_ms + LONGEST_DELAY_MS:
+            self._ready.append(heapq.heappop(self._waiting)[2])
+        if self.tripped and now_ms < self._probe_at_ms <= now_ms + LONGEST_DELAY_MS:
             return
         while self._ready and self._in_flight < self._most():
             lane = self._ready.popleft()

@@ -13,7 +13,7 @@ from trio.testing import wait_all_tasks_blocked
 from actors.core.outcomes import NoSuchUser
 from actors.core.webhook import GIVE_UP_MS, Pause
 from actors.event_hub import EventHub
-from actors.ports import TransientError
+from actors.ports import PersistentError, TransientError
 from actors.webhook_actor import TRIP_LANES, WebhookRules
 from actors.webhook_book import Outcome
 from actors.webhook_sending import Answer
@@ -453,3 +453,66 @@ async def test_the_log_is_trimmed(autojump_clock, store, hub):
         assert len(await world.outcomes(endpoint.id)) == 5
         await trio.sleep(3 * DAY_S)
         assert await world.outcomes(endpoint.id) == []
+
+
+async def test_a_clock_that_is_moved_back_delays_nothing(autojump_clock, store, hub):
+    async with open_world(store, hub) as world:
+        world.sender.mood = lambda _sent: 500
+        endpoint = await world.add()
+        for number in range(1, 11):
+            await world.create(number)
+        await trio.sleep(3600)
+        world.sender.mood = lambda _sent: 200
+        world.clock.jump(-30 * DAY_S)
+        await trio.sleep(70)
+        await world.settled(endpoint.id)
+        assert sorted(seqs(world.sender.taken)) == list(range(1, 11))
+
+
+async def test_an_endpoint_whose_secret_does_not_open_waits_and_says_so(autojump_clock, store, hub):
+    async with open_world(store, hub) as world:
+        good = world.engine.tools.open_secret
+
+        def broken(_id, _sealed):
+            raise PersistentError("vault.key is not the key")
+
+        object.__setattr__(world.engine.tools, "open_secret", broken)
+        endpoint = await world.add()
+        await world.create(1)
+        await trio.sleep(100)
+        assert world.sender.sent == []
+        assert any("vault.key" in str(line.fields) for line in world.log.level("warning"))
+        object.__setattr__(world.engine.tools, "open_secret", good)
+        await world.settled(endpoint.id)
+        assert seqs(world.sender.taken) == [1]
+
+
+async def test_a_pause_that_cannot_be_told_is_logged(autojump_clock, store, hub):
+    async with open_world(store, hub) as world:
+        world.sender.mood = lambda _sent: 410
+        await world.add()
+
+        async def broken(_user_id=None):
+            raise TransientError("database.url is away")
+
+        store.webhooks.endpoints = broken
+        await world.create(1)
+        await trio.sleep(1)
+        assert [line.event for line in world.log.level("error")] == [
+            (
+                "a webhook endpoint was paused by itself; nothing is lost: it goes on from its cursor"
+                " when it is resumed"
+            ),
+            "nobody but this log could be told of the pause",
+        ]
+
+
+async def test_what_is_paused_stays_paused_at_the_next_start(autojump_clock, store, hub):
+    async with open_world(store, hub) as world:
+        endpoint = await world.add()
+        await world.webhooks.pause(endpoint.id)
+    async with open_world(store, hub) as world:
+        await world.create(1)
+        await trio.sleep(60)
+        assert world.sender.sent == []
+        assert world.engine.statistics().paused == 1
