@@ -498,13 +498,9 @@ async def test_a_pause_that_cannot_be_told_is_logged(autojump_clock, store, hub)
         store.webhooks.endpoints = broken
         await world.create(1)
         await trio.sleep(1)
-        assert [line.event for line in world.log.level("error")] == [
-            (
-                "a webhook endpoint was paused by itself; nothing is lost: it goes on from its cursor"
-                " when it is resumed"
-            ),
-            "nobody but this log could be told of the pause",
-        ]
+        paused, untold = world.log.events("error")
+        assert "was paused by itself" in paused
+        assert untold == "nobody but this log could be told of the pause"
 
 
 async def test_what_is_paused_stays_paused_at_the_next_start(autojump_clock, store, hub):
