@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
+import trio
 from quart import Response, request
 
 from actors.access import Caller
@@ -18,6 +19,7 @@ from api.access import PROXY_HEADERS, enter, lacks, refused, restricted
 from api.errors import answer
 from api.rest.operation import Door, Operation
 from api.rest.problems import Problem
+from api.rest.streaming import SendPart, StreamedResponse, Work
 
 
 class Guard:
@@ -40,9 +42,21 @@ class Guard:
                 if not (one.concerns_a_user or one.shared):
                     raise Problem(restricted(caller))
                 check = self._check_of(caller.user_id)
-            return await one.serve(path_values, caller=caller, check=check)
+            response = await one.serve(path_values, caller=caller, check=check)
+            if caller.key is not None and isinstance(response, StreamedResponse):
+                response.work = self._while_let_stay(caller, response.work)
+            return response
 
         return serve
+
+    def _while_let_stay(self, caller: Caller, work: Work) -> Work:
+        """The work, ended with the key that it was asked for with."""
+
+        async def bounded(send: SendPart) -> None:
+            with trio.CancelScope() as scope, self._gate.staying(caller, scope.cancel):
+                await work(send)
+
+        return bounded
 
     def _caller(self, one: Operation) -> Caller:
         knock = _knock()
