@@ -97,6 +97,9 @@ class Watching:
         while True:
             with trio.move_on_after(heartbeat_s):
                 await watcher.lags.wait()
+            # Looked at, and not taken from how the wait ended: both may happen at one moment, and a
+            # heartbeat would then say that the reader has what it has yet to read.
+            if watcher.lags.is_set():
                 return
             if not watcher.call.outlet.queued_bytes:
                 watcher.call.push(self._frames.heartbeat(self._outbox.newest_seq))
