@@ -48,6 +48,8 @@ class Load:
         self.buffer = bytearray()
         self.next_id = 1
         self.data_bytes = 0
+        self.data_frames = 0
+        self.last_data_bytes = 0
         self.finished = 0
         big = struct.pack(">HI", 4, 2**31 - 1)
         window = (2**31 - 1 - 65535).to_bytes(4, "big")
@@ -73,7 +75,7 @@ class Load:
         return head + frame(DATA, END_STREAM, stream_id, body)
 
     def read(self) -> None:
-        """Take what has arrived; count payload bytes of DATA and ended streams."""
+        """Take what has arrived; count frames and payload bytes of DATA, and ended streams."""
         data = self.socket.recv(262_144)
         if not data:
             raise ConnectionError("the server closed the connection")
@@ -87,6 +89,8 @@ class Load:
             kind, flags = buffer[position + 3], buffer[position + 4]
             if kind == DATA:
                 self.data_bytes += size
+                self.data_frames += 1
+                self.last_data_bytes = size
             elif kind == HEADERS:
                 self.finished += flags & END_STREAM
             elif kind == SETTINGS and not flags & ACK:

@@ -96,6 +96,28 @@ SUITE = (
         quick={"subscribers": 40, "events": 20, "connections": 4, "rounds": 1},
     ),
     Benchmark(
+        "replay",
+        "benchmarks.outbox",
+        "run_replay",
+        (
+            Target(
+                "tally.v1 replay of 1 M events from SQLite, one stream",
+                "replay_events_per_s",
+                50_000,
+                unit=" events/s",
+                at_least=True,
+            ),
+        ),
+        quick={"events": 6_000, "rounds": 1},
+    ),
+    Benchmark(
+        "followers",
+        "benchmarks.outbox",
+        "run_followers",
+        (Target("1000 live followers of tally.v1 : GoiPay's stream, CPU", "follower_ratio", 1.3),),
+        quick={"followers": 40, "events": 20, "connections": 4, "rounds": 1},
+    ),
+    Benchmark(
         "latency",
         "benchmarks.latency",
         "run",

@@ -133,25 +133,28 @@ class Watching:
             if len(chosen) <= PUSHED_EVENTS:
                 responses = list(self._frames.responses(chosen, seq, keep=True))
                 size = sum(response.body_bytes for response in responses)
+            room = QUEUED_BYTES - size
             for watcher in tuple(group):
-                queued_bytes = watcher.call.outlet.queued_bytes
-                if queued_bytes + size > QUEUED_BYTES:
+                queued_bytes = watcher.outlet.queued_bytes
+                if queued_bytes > room:
                     watcher.reads_on(before_seq)
                     self._leave(watcher, wanted)
                     continue
                 if not queued_bytes:
                     watcher.safe_seq = before_seq
                 for response in responses:
-                    watcher.call.push(response)
+                    watcher.push(response)
 
 
 class _Watcher:
     """One reader."""
 
-    __slots__ = ("call", "follower", "lags", "safe_seq")
+    __slots__ = ("call", "follower", "lags", "outlet", "push", "safe_seq")
 
     def __init__(self, call: Call, follower: Follower) -> None:
         self.call = call
+        self.outlet = call.outlet
+        self.push = call.push
         self.follower = follower
         self.lags = trio.Event()
         """Set when it has to read again."""
