@@ -217,6 +217,9 @@ class Feed:
         self.look(world, mempool=True)
         expired = self.closed
         self.tell(TimeReached(world.now_ms))
+        if self.blocks:
+            # As the router does: what an instant unlocked may have been deep enough for long.
+            self._tell_tip(self.blocks[-1], world.now_ms)
         self._unlock_by_time(world, expired=expired)
 
     def look(self, world: World, *, mempool: bool) -> None:
