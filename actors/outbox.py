@@ -112,18 +112,26 @@ class Outbox:
 
     async def page(self, after_seq: int, limit: int, wanted: Filter = EVERYTHING) -> PublishedPage:
         """The same with the cursor to go on from, which with a filter is beyond the last event."""
-        # What is committed but not yet published is not for readers: the end first, then the page.
         last_seq = await self._store.last_seq()
         found: list[Published] = []
         reached = max(0, after_seq)
         while reached < last_seq and len(found) < limit:
-            events, reached = await self._store.published(
-                after_seq=reached, limit=limit - len(found), wanted=wanted
-            )
+            events, reached = await self.stretch(reached, limit - len(found), wanted)
             found += events
-        while found and found[-1].seq > last_seq:
-            found.pop()
-        return PublishedPage(found, max(0, after_seq, min(reached, last_seq)))
+        return PublishedPage(found, reached)
+
+    async def stretch(
+        self, after_seq: int, limit: int, wanted: Filter = EVERYTHING
+    ) -> PublishedPage:
+        """As much of a page as one look at the store gives: perhaps only a place further on."""
+        # What is committed but not yet published is not for readers: the end first, then the look.
+        last_seq = await self._store.last_seq()
+        events, reached = await self._store.published(
+            after_seq=after_seq, limit=limit, wanted=wanted
+        )
+        while events and events[-1].seq > last_seq:
+            events.pop()
+        return PublishedPage(events, max(0, after_seq, min(reached, last_seq)))
 
     async def parse_cursor(self, cursor: str | int) -> int | CursorRefused:
         """The sequence number that a reader gave: plain, or as an event id.
@@ -282,7 +290,8 @@ class Follower:
                 raise TooFarBehind(self.seq)
             recent = outbox._recent(self.seq)  # noqa: SLF001 - as above
             if recent is None:
-                events, reached = await outbox.page(self.seq, PAGE_EVENTS, self._filter)
+                # One look at a time: a place that was reached is kept, whoever cancels the next.
+                events, reached = await outbox.stretch(self.seq, PAGE_EVENTS, self._filter)
             else:
                 reached = recent[-1].seq
                 events = [one for one in recent if self._filter.matches(one)]

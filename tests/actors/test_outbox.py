@@ -152,6 +152,32 @@ async def test_waiting_for_a_batch_can_be_cancelled_without_losing_one(house, au
         assert seqs(await anext(follower)) == [1]
 
 
+async def test_a_long_way_without_an_event_is_not_begun_anew_when_it_is_interrupted(
+    house, monkeypatch, autojump_clock
+):
+    """Heartbeats interrupt a reader whose filter lets little pass; each look must bring him on."""
+    monkeypatch.setattr("daemon.store.memory._STRETCH", 10)
+    await house.create(95, user_id=ALICE)
+    looks = 0
+    read = house.store.published
+
+    async def slowly(**asked):
+        nonlocal looks
+        looks += 1
+        await trio.sleep(1)
+        return await read(**asked)
+
+    house.store.published = slowly
+    async with house.outbox.follow(0, Filter(user_id=BOB)) as follower:
+        places = []
+        while follower.seq < 95:
+            with trio.move_on_after(2.5):
+                await anext(follower)
+            places.append(follower.seq)
+    assert places == [20, 40, 60, 80, 95]
+    assert looks <= 15
+
+
 async def test_a_follower_beyond_the_tail_reads_the_store():
     house = House(tail_events=4)
     async with house.outbox.follow(0) as slow, house.outbox.follow(0) as fast:
