@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 from actors.core.chain_view import BlockRef
 from actors.ports import Log, TransientError
-from daemon.drivers.endpoint import DistrustError, EndpointHealth, PoolPolicy, Sight
+from daemon.drivers.endpoint import PoolPolicy, Sight
 from daemon.drivers.endpoint_pool import NodePool
 from daemon.drivers.jsonrpc_login import Login
 from daemon.drivers.jsonrpc_words import RpcError
 from daemon.drivers.monero_http import MoneroHttp
 from daemon.drivers.monero_shapes import NodeInfo, PoolTx, RawBlock, RawTx, Shapes
 from daemon.drivers.monero_transfer import TOO_BIG_HEIGHT, MoneroTransfer
-from daemon.drivers.rpc_client import RpcStatistics
+from daemon.drivers.pooled_api import PooledApi
 
 __all__ = [
     "HEADERS_PER_CALL",
@@ -65,21 +65,16 @@ class MoneroProbe:
         return Shapes(client).ref(answer.get("block_header")).hash.hex()
 
 
-class MoneroRpc:
+class MoneroRpc(PooledApi[MoneroHttp]):
     """Typed calls to the active node of `pool`, which this owns."""
 
+    UNTRUE_ADVICE = (
+        "It is broken or lies, or something between it and us does: use a node of your own"
+    )
+
     def __init__(self, pool: NodePool[MoneroHttp]) -> None:
-        self._pool = pool
+        super().__init__(pool)
         self._transfers: dict[MoneroHttp, MoneroTransfer] = {}
-
-    @property
-    def where(self) -> str:
-        """The active node, for people: the setting that names it and its address."""
-        return self._pool.where
-
-    @property
-    def setting(self) -> str:
-        return self._pool.setting
 
     # --- chain ---
 
@@ -176,44 +171,7 @@ class MoneroRpc:
 
         return await self._pool.use(ask, kind="txs")
 
-    # --- nodes ---
-
-    def distrust(self, what: str) -> TransientError:
-        """The error to raise when the active node's answers turn out to be untrue.
-
-        `what` follows the node's name: "gave another block than ...". The node is left.
-        """
-        error = DistrustError(
-            f"{self.where} {what}. It is broken or lies, or something between it and us does: use a"
-            " node of your own"
-        )
-        self._pool.distrust(error)
-        return error
-
-    async def watch(self) -> NoReturn:
-        """Compare the nodes until the active one changes; raises TransientError then."""
-        await self._pool.watch()
-
-    async def check(self) -> None:
-        """Compare all nodes once."""
-        await self._pool.check()
-
-    def use_logins(self, logins: Sequence[Login]) -> None:
-        """One for each node, in order of preference; ignored if they are not as many."""
-        clients = self._pool.clients
-        if len(logins) == len(clients):
-            for client, login in zip(clients, logins, strict=True):
-                client.use_login(login)
-
-    def health(self) -> tuple[EndpointHealth, ...]:
-        """Every node in order of preference."""
-        return self._pool.health()
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
-
-    def statistics(self) -> RpcStatistics:
-        return self._pool.statistics()
+    # --- inner ---
 
     async def _some_headers(self, node: MoneroHttp, heights: range) -> list[BlockRef]:
         shapes = Shapes(node)

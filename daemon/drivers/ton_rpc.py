@@ -10,16 +10,16 @@ was seen before lags behind (or has a replica that does), and is waited for: its
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import trio
 
 from actors.core.chain_view import BlockRef
 from actors.ports import Log, PersistentError, TransientError
-from daemon.drivers.endpoint import DistrustError, EndpointHealth, PoolPolicy, Sight
+from daemon.drivers.endpoint import PoolPolicy, Sight
 from daemon.drivers.endpoint_pool import NodePool
 from daemon.drivers.jsonrpc_login import Login
-from daemon.drivers.rpc_client import RpcStatistics
+from daemon.drivers.pooled_api import PooledApi
 from daemon.drivers.ton_api import V2, V3, Api
 from daemon.drivers.ton_http import PATIENCE_S, PATIENCE_WITH_OTHERS_S, NotThereError, TonHttp
 from daemon.drivers.ton_wire import NETWORKS, Header, Network, TonTx
@@ -90,8 +90,10 @@ class TonProbe:
         return found[height].hash.hex() if height in found else None
 
 
-class TonRpc:
+class TonRpc(PooledApi[TonHttp]):
     """Typed calls to the active server of a pool, which this owns."""
+
+    UNTRUE_ADVICE = "Correct the URL in {setting}.daemon.url, or use another server"
 
     def __init__(
         self,
@@ -105,20 +107,11 @@ class TonRpc:
         self._log = log
         self._apis = _Apis()
         probe = TonProbe(network, self._apis)
-        self._pool = NodePool(clients, probe=probe, log=log, policy=policy)
+        super().__init__(NodePool(clients, probe=probe, log=log, policy=policy))
         self._known: dict[int, Header] = {}
         self._known_of = 0
         self._highest: Header | None = None
         self._lags_since: float | None = None
-
-    @property
-    def where(self) -> str:
-        """The active server, for people: the setting that names it and its address."""
-        return self._pool.where
-
-    @property
-    def setting(self) -> str:
-        return self._pool.setting
 
     async def active(self) -> TonHttp:
         """The client of the server that is asked now."""
@@ -236,43 +229,6 @@ class TonRpc:
     def forget(self) -> None:
         """Believe nothing that was said before; to begin anew with."""
         self._known.clear()
-
-    def distrust(self, what: str) -> TransientError:
-        """The error to raise when the active server's answers turn out to be untrue.
-
-        `what` follows the server's name: "gave another block than ...". The server is left.
-        """
-        error = DistrustError(
-            f"{self.where} {what}. Correct the URL in {self.setting}.daemon.url, or use another"
-            " server"
-        )
-        self._pool.distrust(error)
-        return error
-
-    async def watch(self) -> NoReturn:
-        """Compare the servers until the active one changes; raises TransientError then."""
-        await self._pool.watch()
-
-    async def check(self) -> None:
-        """Compare all servers once."""
-        await self._pool.check()
-
-    def use_logins(self, logins: Sequence[Login]) -> None:
-        """One for each server, in order of preference; ignored if they are not as many."""
-        clients = self._pool.clients
-        if len(logins) == len(clients):
-            for client, login in zip(clients, logins, strict=True):
-                client.use_login(login)
-
-    def health(self) -> tuple[EndpointHealth, ...]:
-        """Every server in order of preference."""
-        return self._pool.health()
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
-
-    def statistics(self) -> RpcStatistics:
-        return self._pool.statistics()
 
     # --- inner ---
 
