@@ -116,7 +116,7 @@ class Invoicing:
             return AmountRefused("the amount is below 0")
         user_id = wanted.user_id
         asset = self.catalogue.assets.get(wanted.asset)
-        account = await self._store.account(user_id, asset.chain) if asset else None
+        account = await self._account(wanted, asset.chain) if asset else None
         # Who has an account is a user: asked only of those who have none.
         if account is None and not await self._store.has_user(user_id):
             return NoSuchUser(user_id)
@@ -141,6 +141,14 @@ class Invoicing:
             network=network,
             invoice_id=invoice_id or self._new_id(),
         )
+
+    async def _account(self, wanted: NewInvoice, chain: str) -> Account | None:
+        if wanted.account_id is None:
+            return await self._store.account(wanted.user_id, chain)
+        account = await self._store.account_by_id(wanted.account_id)
+        if account is None or (account.user_id, account.chain) != (wanted.user_id, chain):
+            return None
+        return account
 
     async def _create(
         self,

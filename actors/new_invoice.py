@@ -33,6 +33,9 @@ class NewInvoice:
     `confirmations` takes the place of a default's bands, and cannot be given beside bands."""
     metadata: Mapping[str, str] | None = None
     """Kept with the invoice and given back; at most MAX_METADATA_BYTES."""
+    account_id: int | None = None
+    """Whose addresses it gets: an account of this user and the asset's chain, current or not; None:
+    the current one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -414,6 +414,10 @@ class Directory(Protocol):
         """The current account of the user for the chain."""
         ...
 
+    async def account_by_id(self, account_id: int) -> Account | None:
+        """An account, current or not."""
+        ...
+
     async def accounts(self, chain: str, *, used: bool) -> tuple[Account, ...]:
         """Every account of the chain, current or not, by id; `used`: that has given out indices."""
         ...

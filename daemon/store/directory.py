@@ -96,6 +96,11 @@ def account(connection: Connection, user_id: UUID, chain: str) -> Account | None
     return None if found is None else Account(*found)
 
 
+def account_by_id(connection: Connection, account_id: int) -> Account | None:
+    found = connection.execute(_accounts().where(accounts.c.id == account_id)).one_or_none()
+    return None if found is None else Account(*found)
+
+
 def all_accounts(connection: Connection, chain: str, *, used: bool) -> tuple[Account, ...]:
     query = _accounts().where(accounts.c.chain == chain).order_by(accounts.c.id)
     if used:

@@ -224,6 +224,10 @@ class MemoryStore(MemoryAccess):
         await trio.lowlevel.checkpoint()
         return self._current.get((user_id, chain))
 
+    async def account_by_id(self, account_id: int) -> Account | None:
+        await trio.lowlevel.checkpoint()
+        return next((one for one in self._accounts.values() if one.id == account_id), None)
+
     async def accounts(self, chain: str, *, used: bool) -> tuple[Account, ...]:
         await trio.lowlevel.checkpoint()
         return tuple(

@@ -233,6 +233,8 @@ webhook_endpoints = Table(
     Column("paused_at_ms", BigInteger, nullable=True),
     Column("failing_since_ms", BigInteger, nullable=True),
     Column("failures", BigInteger, nullable=False),
+    # What bodies look like: actors.webhook_book.Form.
+    Column("form", Text, nullable=False, server_default="standard"),
 )
 
 webhook_owed = Table(
@@ -275,5 +277,63 @@ policies = Table(
     Column("asset", Text, primary_key=True),
     # JSON, as actors.core.policy_json writes it.
     Column("policy", Text, nullable=False),
+    Column("updated_at_ms", BigInteger, nullable=False),
+)
+
+wallets = Table(
+    "wallets",
+    metadata,
+    Column("id", RowId, primary_key=True, autoincrement=True),
+    Column("user_id", UuidBytes, nullable=False, index=True),
+    Column("name", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    Column("archived_at_ms", BigInteger, nullable=True),
+)
+
+wallet_accounts = Table(
+    "wallet_accounts",
+    metadata,
+    Column("wallet_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("chain", Text, primary_key=True),
+    Column("account_id", BigInteger, nullable=False),
+)
+
+wallet_assets = Table(
+    "wallet_assets",
+    metadata,
+    Column("wallet_id", BigInteger, primary_key=True, autoincrement=False),
+    # From 0, in the order in which the assets are shown.
+    Column("place", BigInteger, primary_key=True, autoincrement=False),
+    Column("asset", Text, nullable=False),
+    Column("confirmations", BigInteger, nullable=True),
+    Column("expiry_ms", BigInteger, nullable=True),
+    UniqueConstraint("wallet_id", "asset"),
+)
+
+orders = Table(
+    "orders",
+    metadata,
+    # Random, below 2**53.
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("invoice_id", UuidBytes, nullable=False, unique=True),
+    Column("user_id", UuidBytes, nullable=False),
+    Column("wallet_id", BigInteger, nullable=False),
+    Column("merchant_order_id", Text, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("description", Text, nullable=False),
+    Column("callback_url", Text, nullable=False),
+    Column("merchant_name", Text, nullable=False),
+    Column("created_at_ms", BigInteger, nullable=False),
+    UniqueConstraint("user_id", "merchant_order_id", "attempt"),
+)
+
+brands = Table(
+    "brands",
+    metadata,
+    Column("user_id", UuidBytes, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("colour", Text, nullable=True),
+    Column("logo", LargeBinary, nullable=True),
+    Column("logo_type", Text, nullable=True),
     Column("updated_at_ms", BigInteger, nullable=False),
 )

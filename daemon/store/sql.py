@@ -123,6 +123,9 @@ class SqlStore(SqlAccess):
     async def account(self, user_id: UUID, chain: str) -> Account | None:
         return await self._read(partial(directory.account, user_id=user_id, chain=chain))
 
+    async def account_by_id(self, account_id: int) -> Account | None:
+        return await self._read(partial(directory.account_by_id, account_id=account_id))
+
     async def accounts(self, chain: str, *, used: bool) -> tuple[Account, ...]:
         return await self._read(partial(directory.all_accounts, chain=chain, used=used))
 
