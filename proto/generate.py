@@ -44,7 +44,7 @@ class Family:
 FAMILIES = (
     Family(root="goipay", folders=("crypto", "user", "invoice")),
     Family(root="standard", folders=("grpc", "google")),
-    Family(root=".", folders=("tally",)),
+    Family(root=".", folders=("tally", "payscrypt")),
 )
 
 
