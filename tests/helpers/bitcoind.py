@@ -189,7 +189,15 @@ class BitcoinNode:
 
     def pay(self, address: str, amount_base: int) -> str:
         """Send from the wallet, replaceable (BIP 125); returns the txid, in the mempool."""
-        return str(self.rpc("sendtoaddress", address, coins(amount_base)))
+        txid = str(self.rpc("sendtoaddress", address, coins(amount_base)))
+        if txid not in self.mempool():
+            # The wallet keeps what its own node refuses, and says nothing.
+            raw = self.rpc("gettransaction", txid)["hex"]
+            raise ServerError(
+                f"the node refused {txid} of its own wallet at height {self.height()}:"
+                f" {self.rpc('testmempoolaccept', [raw])} {raw}"
+            )
+        return txid
 
     def mine(self, blocks: int = 1) -> list[str]:
         """Mine with what the mempool holds; returns the new blocks' hashes."""
