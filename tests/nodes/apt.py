@@ -117,7 +117,8 @@ class PrivateApt:
         """Fetch and verify the packages' files; returns their paths."""
         listing = self._run(["apt-get", "--print-uris", "download", *packages])
         rows = [match for line in listing.splitlines() if (match := _URI_LINE.match(line))]
-        debs = self._folder / "debs"
+        debs = self._folder / "debs" / packages[0]
+        debs.mkdir(exist_ok=True)
         self._run(
             ["apt-get", "download", "-q", *packages],
             cwd=debs,

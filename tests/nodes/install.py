@@ -1,7 +1,7 @@
 """Get real nodes and a database server for tests and the demo, without root.
 
     python -m tests.nodes.install [btc] [ltc] [postgres] [xmr] [evm] [grpc-js] [solc] [ton]
-                                  [--dest DIR] [--mirror URL]
+                                  [chromium] [fonts] [axe] [--dest DIR] [--mirror URL]
 
 Downloads Debian packages with their libraries through apt, verified, and unpacks each into a
 folder of its own below DIR; the system is not changed. Every program is replaced there by a small
@@ -50,25 +50,34 @@ _STAMP = "installed"
 class Recipe:
     """How to get one server: the first suite that has the package wins.
 
-    ``programs`` are glob patterns below the unpacked root. ``without`` is a regular expression of
-    library packages that the programs can do without. ``system`` are patterns of the same programs
-    where the machine may already have them. Raise ``revision`` to have it installed anew.
+    ``programs`` are glob patterns below the unpacked root; without one the recipe is data. ``also``
+    are packages of the same suite that it cannot do without and that are no libraries. ``without``
+    is a regular expression of library packages that the programs can do without. ``system`` are
+    patterns of the same programs where the machine may already have them. Raise ``revision`` to
+    have it installed anew.
+
+    Without ``own_loader`` the programs take the machine's loader and C library, and only their
+    other libraries from the folder: for those that start themselves anew as /proc/self/exe, which
+    would be the loader. They then have to be of no newer Debian than the machine.
     """
 
     title: str
     choices: tuple[tuple[str, str], ...]  # (suite, package)
-    programs: tuple[str, ...]
+    programs: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
     without: str = ""
     system: tuple[str, ...] = ()
+    own_loader: bool = True
     revision: int = 1
 
     @property
     def main_program(self) -> str:
-        return self.programs[0].rpartition("/")[2]
+        return self.programs[0].rpartition("/")[2] if self.programs else ""
 
     @property
     def stamp(self) -> str:
-        return f"{self.revision} {self.choices} {self.programs}\n"
+        also = f" {self.also}" if self.also else ""
+        return f"{self.revision} {self.choices} {self.programs}{also}\n"
 
 
 RECIPES: dict[str, Recipe | NpmRecipe] = {
@@ -95,6 +104,25 @@ RECIPES: dict[str, Recipe | NpmRecipe] = {
         choices=(("trixie", "monero"), ("forky", "monero"), ("sid", "monero")),
         programs=("usr/bin/monerod", "usr/bin/monero-wallet-rpc"),
     ),
+    "chromium": Recipe(
+        "Chromium",
+        # The browser without windows: two thirds of the size, and it starts in half the time.
+        choices=(
+            ("bookworm", "chromium-headless-shell"),
+            ("trixie", "chromium-headless-shell"),
+        ),
+        programs=("usr/lib/chromium/chromium-headless-shell",),
+        also=("chromium-common",),
+        without="libc6$|libgtk",
+        system=("usr/bin/chromium-headless-shell", "usr/bin/chromium"),
+        own_loader=False,
+    ),
+    # What a page is drawn with: Latin and Arabic, and Chinese. The same on every machine.
+    "fonts": Recipe(
+        "Fonts",
+        choices=(("bookworm", "fonts-dejavu-core"), ("trixie", "fonts-dejavu-core")),
+        also=("fonts-wqy-microhei",),
+    ),
     **NPM_RECIPES,
 }
 
@@ -103,14 +131,15 @@ def find(node: str, dest: Path = DEFAULT_DEST) -> Path | None:
     """Return the path of a node's main program, or None when it is not on this machine.
 
     Looks in ``dest``, then where the system keeps such programs, then along PATH. Of a library the
-    path is its folder, the one that holds ``node_modules``.
+    path is its folder, the one that holds ``node_modules``; of data the root it was unpacked to.
     """
     recipe = RECIPES[node]
     if not is_installed(node, dest):
         return _system_program(recipe)
     if isinstance(recipe, NpmRecipe):
         return program_of(recipe, dest / node) if recipe.program else dest / node
-    return _one(dest / node / "root", recipe.programs[0])
+    root = dest / node / "root"
+    return _one(root, recipe.programs[0]) if recipe.programs else root
 
 
 def is_installed(node: str, dest: Path = DEFAULT_DEST) -> bool:
@@ -122,7 +151,8 @@ def is_installed(node: str, dest: Path = DEFAULT_DEST) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     # A library needs its Node.js, which may have gone since.
-    return bool(recipe.main_program) or find_runtime(dest) is not None
+    is_library = isinstance(recipe, NpmRecipe) and not recipe.program and recipe.needs_node
+    return not is_library or find_runtime(dest) is not None
 
 
 def how_to_install(node: str) -> str:
@@ -211,14 +241,15 @@ def _download(recipe: Recipe, apt_for: Callable[[str], PrivateApt]) -> list[Path
     for suite, package in recipe.choices:
         try:
             apt = apt_for(suite)
-            names = apt.closure([package], without=recipe.without)
+            names = apt.closure([package, *recipe.also], without=recipe.without)
         except PackageMissingError as error:
             refusals.append(str(error))
             continue
         return apt.download([package, *(name for name in names if name != package)])
+    yourself = f", or install {recipe.main_program} yourself and put it on PATH"
     raise InstallError(
         f"{recipe.title} cannot be had: {'; '.join(refusals)}. Name another Debian mirror with "
-        f"--mirror, or install {recipe.main_program} yourself and put it on PATH"
+        f"--mirror{yourself if recipe.main_program else ''}"
     )
 
 
@@ -232,35 +263,39 @@ def _unpack(debs: list[Path], *, into: Path, recipe: Recipe, target: Target) -> 
         )
         if done.returncode:
             raise InstallError(f"{deb.name} cannot be unpacked: {done.stderr.strip()[-500:]}")
-    libraries = [
-        folder
-        for prefix in ("usr/lib", "lib")
-        if (folder := Path(prefix) / target.triplet) and (root / folder).is_dir()
-    ]
-    loader = _one(root, f"**/{target.triplet}/{target.loader}").relative_to(root)
+    libraries = _library_folders(root, target)
     for pattern in recipe.programs:
         program = _one(root, pattern)
+        loader = None
+        if recipe.own_loader:
+            loader = _one(root, f"**/{target.triplet}/{target.loader}").relative_to(root)
         _wrap(program, root=root, loader=loader, libraries=libraries)
         _check_runs(program, recipe)
 
 
-def _wrap(program: Path, *, root: Path, loader: Path, libraries: list[Path]) -> None:
-    """Put a script in the program's place that runs it with the folder's own loader.
+def _library_folders(root: Path, target: Target) -> list[Path]:
+    """Also those below the usual two, which libraries find by an absolute path (PulseAudio's)."""
+    usual = [root / prefix / target.triplet for prefix in ("usr/lib", "lib")]
+    below = {found.parent for folder in usual for found in folder.glob("*/lib*.so*")}
+    return [place.relative_to(root) for place in (*usual, *sorted(below)) if place.is_dir()]
+
+
+def _wrap(program: Path, *, root: Path, loader: Path | None, libraries: list[Path]) -> None:
+    """Put a script in the program's place that runs it with the folder's own libraries.
 
     The program is told the script's path as its own, so programs that look for their companions
-    and data beside themselves (PostgreSQL) find them. --inhibit-cache keeps the loader from
-    choosing the system's libraries, which may be older than the program.
+    and data beside themselves (PostgreSQL) find them. --inhibit-cache keeps the folder's loader
+    from choosing the system's libraries, which may be older than the program. Without one it is the
+    machine's that runs the program.
     """
     elf = program.with_name(program.name + ".elf")
     program.rename(elf)
     up = "/".join([".."] * (len(program.relative_to(root).parts) - 1))
     path = ":".join(f"$root/{folder}" for folder in libraries)
-    program.write_text(
-        "#!/bin/sh\n"
-        f'root="${{0%/*}}/{up}"\n'
-        f'exec "$root/{loader}" --inhibit-cache --argv0 "$0" --library-path "{path}" '
-        '"$0.elf" "$@"\n'
-    )
+    run = f'export LD_LIBRARY_PATH="{path}"\nexec'
+    if loader is not None:
+        run = f'exec "$root/{loader}" --inhibit-cache --argv0 "$0" --library-path "{path}"'
+    program.write_text(f'#!/bin/sh\nroot="${{0%/*}}/{up}"\n{run} "$0.elf" "$@"\n')
     program.chmod(0o755)
 
 
@@ -350,7 +385,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _satisfied(node: str, dest: Path) -> bool:
-    """Whether nothing has to be done: only PostgreSQL may be the system's own.
+    """Whether nothing has to be done: only PostgreSQL and Chromium may be the system's own.
 
     Nodes must be the versions that the tests pin; any supported PostgreSQL behaves alike.
     """

@@ -31,13 +31,14 @@ _WHEEL_TIMEOUT_S = 900.0  # 61 MB
 class NpmRecipe:
     """Packages that belong together, in a folder of their own.
 
-    ``program`` is a glob pattern below the folder; without one the recipe is a library. Raise
-    ``revision`` to have it installed anew.
+    ``program`` is a glob pattern below the folder; without one the recipe is a library, which runs
+    in Node.js unless ``needs_node`` says otherwise. Raise ``revision`` to have it installed anew.
     """
 
     title: str
     packages: tuple[tuple[str, str], ...]  # (name, version)
     program: str = ""
+    needs_node: bool = True
     revision: int = 1
 
     @property
@@ -61,6 +62,10 @@ NPM_RECIPES = {
         packages=(("@grpc/grpc-js", "1.14.7"), ("@grpc/proto-loader", "0.8.1")),
     ),
     "solc": NpmRecipe("The Solidity compiler", packages=(("solc", "0.8.37"),)),
+    # Runs in a browser.
+    "axe": NpmRecipe(
+        "The accessibility checker axe", packages=(("axe-core", "4.14.1"),), needs_node=False
+    ),
     "ton": NpmRecipe(
         "The TON sandbox",
         packages=(

@@ -235,6 +235,29 @@ def test_an_installed_program_uses_no_library_of_the_system() -> None:
     assert all(Path(path).is_relative_to(root) for path in paths if path.startswith("/"))
 
 
+def test_a_program_that_starts_itself_anew_keeps_the_machine_s_loader(tmp_path: Path) -> None:
+    """Its libraries still come first from its folder, also those a library keeps for itself."""
+    root = tmp_path / "a folder"
+    target = installer.Target("any", "any-linux", "ld.so")
+    (root / "usr/lib/any-linux/private").mkdir(parents=True)
+    (root / "usr/lib/any-linux/private/libown.so.1").touch()
+    program = script(root / "usr/lib/thing/thing", 'echo "$LD_LIBRARY_PATH" "$@"')
+    folders = installer._library_folders(root, target)
+    assert folders == [Path("usr/lib/any-linux"), Path("usr/lib/any-linux/private")]
+    installer._wrap(program, root=root, loader=None, libraries=folders)
+    done = subprocess.run([program, "a b"], capture_output=True, text=True, check=True, env={})
+    places, words = done.stdout.rsplit(":", 1)[0], done.stdout.rsplit("private", 1)[1]
+    assert Path(places).resolve() == root / folders[0]
+    assert words.strip() == "a b"
+
+
+def test_data_is_found_by_the_root_it_was_unpacked_to(tmp_path: Path) -> None:
+    assert installer.find("fonts", tmp_path) is None
+    (tmp_path / "fonts/root").mkdir(parents=True)
+    (tmp_path / "fonts/installed").write_text(installer.RECIPES["fonts"].stamp)
+    assert installer.find("fonts", tmp_path) == tmp_path / "fonts/root"
+
+
 # --- npm ---
 
 
@@ -306,3 +329,9 @@ def test_a_library_is_found_by_its_folder(tmp_path: Path, fake_path: Path) -> No
     script(fake_path / "node", "echo v20.0.0")
     script(fake_path / "npm", "exit 0")
     assert installer.find("solc", tmp_path) == tmp_path / "solc"
+
+
+def test_a_library_for_browsers_needs_no_node(tmp_path: Path, fake_path: Path) -> None:
+    (tmp_path / "axe").mkdir()
+    (tmp_path / "axe/installed").write_text(installer.RECIPES["axe"].stamp)
+    assert installer.find("axe", tmp_path) == tmp_path / "axe"
