@@ -83,6 +83,7 @@ class Gate:
         self._log = log
         self._keys: dict[str, ApiKey] = {}
         self._revision = (0, 0)
+        self._learned = 0
         self._used: dict[str, int] = {}
         self._latest_ms = 0
         self._clock_told = False
@@ -124,10 +125,24 @@ class Gate:
 
     async def load(self) -> None:
         """Read the keys. Raises TransientError or PersistentError."""
-        # The revision first: what is added in between is seen by the next look.
-        revision = await self._book.api_keys_revision()
-        self._keys = {key.prefix: key for key in await self._book.api_keys()}
+        while True:
+            learned = self._learned
+            # The revision first: what is added in between is seen by the next look.
+            revision = await self._book.api_keys_revision()
+            keys = {key.prefix: key for key in await self._book.api_keys()}
+            if learned == self._learned:
+                break
+            # What was learned meanwhile may be newer than what was read.
+        self._keys = keys
         self._revision = revision
+
+    def learn(self, key: ApiKey) -> None:
+        """Know of a key that this process has just stored, added or revoked, from now on.
+
+        Streams that a revoked key opened end with the next look, within a second or two.
+        """
+        self._learned += 1
+        self._keys[key.prefix] = key
 
     async def run(self) -> None:
         """Keep the keys up to date and save when they were used, until cancelled."""

@@ -204,6 +204,12 @@ KINDS: Mapping[str, Kind] = {
             INVALID_ARGUMENT,
         ),
         Kind(
+            "NO_SUCH_KEY",
+            404,
+            "No such API key",
+            "Check the prefix; `GET /v1/keys` lists those that there are.",
+        ),
+        Kind(
             "NO_SUCH_WEBHOOK",
             404,
             "No such webhook",

@@ -25,6 +25,7 @@ from api.rest.events import Events
 from api.rest.guard import Guard
 from api.rest.history import History
 from api.rest.invoices import Invoices
+from api.rest.keys import Keys
 from api.rest.listing import Listing
 from api.rest.openapi import openapi_document
 from api.rest.operation import JSON, Operation
@@ -115,6 +116,7 @@ def create_app(edge: Edge) -> RestApp:
         *Chains(edge).operations(),
         *Service(edge).operations(),
         *WebhookOperations(edge).operations(),
+        *Keys(edge).operations(),
         *AuditTrail(edge.access_book).operations(),
     ]
     guard = Guard(edge.gate, edge.invoicing)

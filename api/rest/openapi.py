@@ -34,6 +34,7 @@ _TAGS = {
     "Users": "Merchants or tenants, and their watch-only keys.",
     "Invoices": "Create, read, wait, list.",
     "Webhooks": "Events sent to URLs of yours.",
+    "Keys": "API keys: who may call this.",
     "Events": "Everything that happens, in one order, from any point on.",
     "Chains": "What can be asked for, and how the chains are.",
     "Service": "For whoever runs the daemon.",
@@ -81,7 +82,7 @@ def refusals_of(one: Operation) -> list[str]:
     if one.door is not Door.OPEN:
         found += ("UNAUTHENTICATED", "FORBIDDEN")
     found.append("RATE_LIMITED")
-    if one.tag in ("Users", "Invoices", "Webhooks"):
+    if one.tag in ("Users", "Invoices", "Webhooks", "Keys"):
         found += _ALWAYS
     return list(dict.fromkeys(found))
 

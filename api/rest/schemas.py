@@ -8,6 +8,7 @@ from typing import Any
 from actors.chain_supervisor import ChainState
 from api.convert import STATE_OF_WORD
 from api.errors import KINDS
+from api.rest.keys import KEY_SCHEMAS
 from api.rest.policies import policy_schema
 from api.rest.represent import PAYMENT_STATES
 from api.rest.webhook_views import WEBHOOK_SCHEMAS
@@ -341,5 +342,6 @@ SCHEMAS: Mapping[str, Schema] = {
         }
     ),
     **WEBHOOK_SCHEMAS,
+    **KEY_SCHEMAS,
     "Problem": _PROBLEM,
 }
