@@ -15,6 +15,7 @@ from typing import Protocol
 from uuid import UUID
 
 from actors.access_book import AccessBook
+from actors.brand_book import BrandBook
 from actors.core.assets import Chain
 from actors.core.chain_events import ChainTx
 from actors.core.chain_view import BlockRef, ChainView
@@ -22,8 +23,10 @@ from actors.core.events import Event
 from actors.core.invoice import Invoice
 from actors.core.outcomes import KeyInUse, KeyRefused, NoSuchUser, UserExists
 from actors.core.watch_index import WatchIndex
+from actors.order_book import OrderBook
 from actors.policy_book import PolicyBook
 from actors.published import Filter, PublishedPage
+from actors.wallet_book import WalletBook
 from actors.webhook_book import WebhookBook
 
 # --- failures of the world ------------------------------------------------------------------------
@@ -455,6 +458,15 @@ class Store(EventLog, InvoiceBook, Directory, ChainBook, AccessBook, Protocol):
 
     @property
     def policies(self) -> PolicyBook: ...
+
+    @property
+    def wallets(self) -> WalletBook: ...
+
+    @property
+    def orders(self) -> OrderBook: ...
+
+    @property
+    def brands(self) -> BrandBook: ...
 
     def statistics(self) -> StoreStatistics: ...
 

@@ -43,6 +43,39 @@ def set_keys(
 ) -> NoSuchUser | KeyInUse | None:
     if not has_user(connection, user_id):
         return NoSuchUser(user_id)
+    known = _owned(connection, user_id, keys)
+    if isinstance(known, KeyInUse):
+        return known
+    for key, account_id in zip(keys, known, strict=True):
+        connection.execute(
+            update(accounts)
+            .where(accounts.c.user_id == user_id, accounts.c.chain == key.chain, accounts.c.current)
+            .values(current=False)
+        )
+        _keep_key(connection, user_id, key, account_id, current=True, at_ms=at_ms)
+    return None
+
+
+def keep_keys(
+    connection: Connection, user_id: UUID, keys: Sequence[PublicKey], *, at_ms: int
+) -> dict[str, int] | KeyInUse:
+    """Chain id → account id of these keys, without a change of which are the user's current ones.
+
+    All or nothing; the user is there, and there is at most one key per chain.
+    """
+    known = _owned(connection, user_id, keys)
+    if isinstance(known, KeyInUse):
+        return known
+    return {
+        key.chain: _keep_key(connection, user_id, key, account_id, current=None, at_ms=at_ms)
+        for key, account_id in zip(keys, known, strict=True)
+    }
+
+
+def _owned(
+    connection: Connection, user_id: UUID, keys: Sequence[PublicKey]
+) -> list[int | None] | KeyInUse:
+    """The account of each key, None for a new one; KeyInUse if one is somebody else's."""
     known: list[int | None] = []
     for key in keys:
         found = connection.execute(
@@ -53,38 +86,41 @@ def set_keys(
         if found is not None and found.user_id != user_id:
             return KeyInUse(key.chain)
         known.append(None if found is None else found.id)
-    for key, account_id in zip(keys, known, strict=True):
-        _make_current(connection, user_id, key, account_id, at_ms)
-    return None
+    return known
 
 
-def _make_current(
-    connection: Connection, user_id: UUID, key: PublicKey, account_id: int | None, at_ms: int
-) -> None:
-    connection.execute(
-        update(accounts)
-        .where(accounts.c.user_id == user_id, accounts.c.chain == key.chain, accounts.c.current)
-        .values(current=False)
-    )
+def _keep_key(
+    connection: Connection,
+    user_id: UUID,
+    key: PublicKey,
+    account_id: int | None,
+    *,
+    current: bool | None,
+    at_ms: int,
+) -> int:
+    """The key's account, made if it is None; `current` None leaves an old one as it is."""
     if account_id is not None:
-        values = (
-            {"current": True} if key.secret is None else {"current": True, "secret": key.secret}
-        )
-        connection.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
-        return
+        values: dict[str, object] = {} if current is None else {"current": current}
+        if key.secret is not None:
+            values["secret"] = key.secret
+        if values:
+            connection.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
+        return account_id
     major, minor = FIRST_INDEX
-    connection.execute(
+    inserted = connection.execute(
         insert(accounts).values(
             user_id=user_id,
             chain=key.chain,
             key=key.canonical,
-            current=True,
+            current=bool(current),
             created_at_ms=at_ms,
             next_major=major,
             next_minor=minor,
             secret=key.secret,
         )
-    )
+    ).inserted_primary_key
+    assert inserted is not None, "one row was inserted"
+    return int(inserted[0])
 
 
 def account(connection: Connection, user_id: UUID, chain: str) -> Account | None:

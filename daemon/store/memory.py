@@ -14,8 +14,10 @@ from uuid import UUID
 
 import trio
 
+from actors.brand_book import BrandBook
 from actors.core.invoice import Invoice
 from actors.core.outcomes import KeyInUse, NoSuchUser, UserExists
+from actors.order_book import OrderBook
 from actors.outbox import published
 from actors.policy_book import PolicyBook
 from actors.ports import (
@@ -33,13 +35,17 @@ from actors.ports import (
     VersionConflict,
 )
 from actors.published import Filter, Published, PublishedPage
+from actors.wallet_book import WalletBook
 from actors.webhook_book import WebhookBook
+from daemon.store.brands import MemoryBrands
 from daemon.store.directory import FIRST_INDEX, next_index
 from daemon.store.errors import ReuseError, UnknownAccountError
 from daemon.store.memory_access import MemoryAccess
 from daemon.store.memory_webhooks import MemoryWebhooks
+from daemon.store.orders import MemoryOrders
 from daemon.store.policies import MemoryPolicies
 from daemon.store.requests import check_steps
+from daemon.store.wallets import MemoryWallets
 
 _STRETCH = 4096
 """Facts looked at in one read of the outbox."""
@@ -58,13 +64,16 @@ class MemoryStore(MemoryAccess):
         self._paths: set[tuple[int, tuple[int, int]]] = set()
         self._users: set[UUID] = set()
         self._accounts: dict[tuple[str, str], Account] = {}
-        self._current: dict[tuple[UUID, str], Account] = {}
+        self._current: dict[tuple[UUID, str], tuple[str, str]] = {}
         self._next: dict[int, tuple[int, int]] = {}
         self._cursors: dict[str, ChainCursor] = {}
         self._quarantine: dict[UUID, tuple[str, int]] = {}
         self._commits = 0
         self._log_id = token_hex(4)
         self.policies: PolicyBook = MemoryPolicies(self._users)
+        self.wallets: WalletBook = MemoryWallets(self._users, self._keep_keys)
+        self.orders: OrderBook = MemoryOrders()
+        self.brands: BrandBook = MemoryBrands(self._users)
         self.webhooks: WebhookBook = MemoryWebhooks(
             log=lambda: self._log,
             user_of=lambda invoice_id: self._invoices[invoice_id].invoice.terms.user_id,
@@ -204,10 +213,20 @@ class MemoryStore(MemoryAccess):
         await trio.lowlevel.checkpoint()
         if user_id not in self._users:
             return NoSuchUser(user_id)
+        kept = self._keep_keys(user_id, keys)
+        if isinstance(kept, KeyInUse):
+            return kept
+        for key in keys:
+            self._current[user_id, key.chain] = (key.chain, key.canonical)
+        return None
+
+    def _keep_keys(self, user_id: UUID, keys: Sequence[PublicKey]) -> dict[str, int] | KeyInUse:
+        """Chain id → account id of these keys, all or nothing."""
         for key in keys:
             owner = self._accounts.get((key.chain, key.canonical))
             if owner is not None and owner.user_id != user_id:
                 return KeyInUse(key.chain)
+        kept: dict[str, int] = {}
         for key in keys:
             account = self._accounts.get((key.chain, key.canonical))
             if account is None:
@@ -217,12 +236,13 @@ class MemoryStore(MemoryAccess):
             elif key.secret is not None:
                 account = replace(account, secret=key.secret)
             self._accounts[key.chain, key.canonical] = account
-            self._current[user_id, key.chain] = account
-        return None
+            kept[key.chain] = account.id
+        return kept
 
     async def account(self, user_id: UUID, chain: str) -> Account | None:
         await trio.lowlevel.checkpoint()
-        return self._current.get((user_id, chain))
+        current = self._current.get((user_id, chain))
+        return None if current is None else self._accounts[current]
 
     async def account_by_id(self, account_id: int) -> Account | None:
         await trio.lowlevel.checkpoint()

@@ -11,9 +11,11 @@ import trio
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from actors.brand_book import BrandBook
 from actors.core.codec import CodecError
 from actors.core.invoice import Invoice
 from actors.core.outcomes import KeyInUse, NoSuchUser, UserExists
+from actors.order_book import OrderBook
 from actors.policy_book import PolicyBook
 from actors.ports import (
     Account,
@@ -29,13 +31,17 @@ from actors.ports import (
     VersionConflict,
 )
 from actors.published import Filter, PublishedPage
+from actors.wallet_book import WalletBook
 from actors.webhook_book import WebhookBook
 from daemon.store import directory, log, outbox, reads
+from daemon.store.brands import SqlBrands
 from daemon.store.database import READERS, Database
 from daemon.store.errors import display, explain
+from daemon.store.orders import SqlOrders
 from daemon.store.policies import SqlPolicies
 from daemon.store.requests import Allocate, Append, Operation, SaveCursor
 from daemon.store.sql_access import SqlAccess
+from daemon.store.wallets import SqlWallets
 from daemon.store.webhooks import SqlWebhooks
 from daemon.store.writer import Writer
 
@@ -55,6 +61,9 @@ class SqlStore(SqlAccess):
         self._log_id: str | None = None
         self.webhooks: WebhookBook = SqlWebhooks(write=self._do, read=self._read)
         self.policies: PolicyBook = SqlPolicies(write=self._do, read=self._read)
+        self.wallets: WalletBook = SqlWallets(write=self._do, read=self._read)
+        self.orders: OrderBook = SqlOrders(write=self._do, read=self._read)
+        self.brands: BrandBook = SqlBrands(write=self._do, read=self._read)
 
     # --- event log --------------------------------------------------------------------------------
 

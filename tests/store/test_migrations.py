@@ -79,6 +79,32 @@ async def test_keys_of_the_first_schema_live_on_and_go_back(sql_url: str) -> Non
         assert await store.accounts("btc", used=True) == (account,)
 
 
+async def test_endpoints_of_the_fifth_schema_have_the_standard_form(sql_url: str) -> None:
+    migrate.upgrade(sql_url, "0005")
+    some_id, secret = "x'0000000000000000000000000000000A'", "x'00'"
+    if "sqlite" not in sql_url:
+        some_id, secret = "'00000000-0000-0000-0000-00000000000a'::uuid", "'\\x00'::bytea"
+    run(
+        sql_url,
+        "INSERT INTO webhook_endpoints"
+        " (id, url, types, secret, created_at_ms, cursor, failures)"
+        f" SELECT {some_id}, 'https://shop.example', '', {secret}, 1, 0, 0",
+    )
+    migrate.upgrade(sql_url)
+    assert _forms(sql_url) == ["standard"]
+    migrate.downgrade(sql_url, "0005")
+    columns = on(sql_url, lambda connection: inspect(connection).get_columns("webhook_endpoints"))
+    assert "form" not in {column["name"] for column in columns}
+    assert "orders" not in tables(sql_url)
+    migrate.upgrade(sql_url)
+    assert _forms(sql_url) == ["standard"]
+
+
+def _forms(url: str) -> list[str]:
+    query = text("SELECT form FROM webhook_endpoints")
+    return on(url, lambda connection: list(connection.scalars(query)))
+
+
 async def test_opening_creates_the_tables_and_keeps_the_data(sql_url: str) -> None:
     async with open_store(sql_url, on_commit=ignore) as store:
         created = await grow(store, 1)

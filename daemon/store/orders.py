@@ -1,0 +1,96 @@
+"""`actors.order_book.OrderBook` on SQLite and PostgreSQL, and in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from functools import partial
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+import trio
+from sqlalchemy import ColumnElement, Connection, insert, or_, select
+
+from actors.order_book import Order
+from daemon.store.schema import orders
+
+T = TypeVar("T")
+
+
+class _Run(Protocol):
+    def __call__(self, run: Callable[[Connection], T], /) -> Awaitable[T]: ...
+
+
+class SqlOrders:
+    """The part of a store that keeps orders."""
+
+    def __init__(self, *, write: _Run, read: _Run) -> None:
+        self._write = write
+        self._read = read
+
+    async def claim_order(self, order: Order) -> Order | None:
+        return await self._write(partial(_claim, order=order))
+
+    async def order(self, order_id: int) -> Order | None:
+        return await self._read(partial(_first, which=orders.c.id == order_id))
+
+    async def order_of_invoice(self, invoice_id: UUID) -> Order | None:
+        return await self._read(partial(_first, which=orders.c.invoice_id == invoice_id))
+
+    async def newest_order(self, user_id: UUID, merchant_order_id: str) -> Order | None:
+        return await self._read(partial(_first, which=_named(user_id, merchant_order_id)))
+
+
+class MemoryOrders:
+    """The same in memory."""
+
+    def __init__(self) -> None:
+        self._orders: dict[int, Order] = {}
+        self._by_invoice: dict[UUID, Order] = {}
+        self._by_name: dict[tuple[UUID, str], dict[int, Order]] = {}
+
+    async def claim_order(self, order: Order) -> Order | None:
+        await trio.lowlevel.checkpoint()
+        attempts = self._by_name.setdefault((order.user_id, order.merchant_order_id), {})
+        if order.attempt in attempts:
+            return attempts[order.attempt]
+        if order.id in self._orders or order.invoice_id in self._by_invoice:
+            return None
+        attempts[order.attempt] = order
+        self._orders[order.id] = self._by_invoice[order.invoice_id] = order
+        return order
+
+    async def order(self, order_id: int) -> Order | None:
+        await trio.lowlevel.checkpoint()
+        return self._orders.get(order_id)
+
+    async def order_of_invoice(self, invoice_id: UUID) -> Order | None:
+        await trio.lowlevel.checkpoint()
+        return self._by_invoice.get(invoice_id)
+
+    async def newest_order(self, user_id: UUID, merchant_order_id: str) -> Order | None:
+        await trio.lowlevel.checkpoint()
+        attempts = self._by_name.get((user_id, merchant_order_id))
+        return attempts[max(attempts)] if attempts else None
+
+
+def _named(user_id: UUID, merchant_order_id: str) -> ColumnElement[bool]:
+    return (orders.c.user_id == user_id) & (orders.c.merchant_order_id == merchant_order_id)
+
+
+def _first(connection: Connection, which: ColumnElement[bool]) -> Order | None:
+    query = select(orders).where(which).order_by(orders.c.attempt.desc()).limit(1)
+    found = connection.execute(query).one_or_none()
+    return None if found is None else Order(**found._asdict())
+
+
+def _claim(connection: Connection, order: Order) -> Order | None:
+    same = _named(order.user_id, order.merchant_order_id) & (orders.c.attempt == order.attempt)
+    known = _first(connection, same)
+    if known is not None:
+        return known
+    taken = or_(orders.c.id == order.id, orders.c.invoice_id == order.invoice_id)
+    if _first(connection, taken) is not None:
+        return None
+    connection.execute(insert(orders).values(**asdict(order)))
+    return order
