@@ -1,8 +1,8 @@
 """The gate that every request of REST and gRPC passes: who is it, may it come in, how often.
 
 All keys are in memory; the store is looked at once a second for keys that were added or revoked
-beside this process. Admitting is synchronous and touches no disk: last uses are written together,
-once a minute.
+beside this process. Admitting is synchronous and touches no disk, except where a revocation must
+count at once (`admit_by_key`): last uses are written together, once a minute.
 """
 
 from __future__ import annotations
@@ -179,6 +179,21 @@ class Gate:
         if self.rules.anonymous and near and knock.direct:
             return Caller(actor=ANONYMOUS, address=knock.address, scopes=frozenset({Scope.ADMIN}))
         return self._limited_address(host, near=near) or Unknown(_how_to_come_in(knock))
+
+    async def admit_by_key(self, knock: Knock) -> Caller | Unknown | TooMany:
+        """Who it is by an API key and nothing else; the store is asked for the keys first.
+
+        A key that was revoked beside this process is refused from the next request on, not from
+        the next look. Raises TransientError or PersistentError when the store cannot be asked.
+        """
+        host = host_of(knock.address)
+        near = is_loopback(host)
+        if knock.authorization is None:
+            return self._limited_address(host, near=near) or Unknown("no API key was sent")
+        if await self._book.api_keys_revision() != self._revision:
+            await self.load()
+        # No await from here on: what was read is what is judged by.
+        return self._by_key(knock, host, near=near)
 
     def admit_stranger(self, knock: Knock) -> Caller | TooMany:
         """For what is open to everybody: who is on this machine may read, others nothing."""

@@ -457,3 +457,43 @@ async def test_who_stays_is_sent_away_with_the_key(autojump_clock, nursery):
     await trio.sleep(5)
     assert ended == []
     nursery.cancel_scope.cancel()
+
+
+async def test_who_needs_a_key_is_judged_by_what_the_store_says_at_that_moment():
+    """No look has come by since the key was made, and none since it was revoked."""
+    door = Door(anonymous=True)
+    key, token = mint(name="n", scopes=["write"], user_id=USER, now_ms=door.clock.now_ms())
+    shown = Knock(address=HERE, authorization=f"Bearer {token}")
+    assert isinstance(await door.gate.admit_by_key(shown), Unknown)
+    await door.store.add_api_key(key, act(key.prefix))
+    assert isinstance(await door.gate.admit_by_key(shown), Caller)
+    await door.store.revoke_api_key(key.prefix, act(key.prefix, door.clock.now_ms()))
+    found = await door.gate.admit_by_key(shown)
+    assert isinstance(found, Unknown)
+    assert "was revoked" in found.reason
+
+
+async def test_where_a_key_is_needed_neither_nearness_nor_a_certificate_stands_for_it():
+    door = Door(anonymous=True, subjects={"*": frozenset({Scope.ADMIN})})
+    for knock in (Knock(address=HERE), Knock(address=FAR, subject="CN=shop")):
+        assert isinstance(door.gate.admit(knock), Caller)
+        assert await door.gate.admit_by_key(knock) == Unknown("no API key was sent")
+
+
+async def test_a_key_is_not_taken_on_trust_while_the_store_cannot_be_asked(monkeypatch):
+    door = Door()
+    _, token = await door.key()
+
+    async def locked():
+        await trio.lowlevel.checkpoint()
+        raise TransientError("locked")
+
+    monkeypatch.setattr(door.store, "api_keys_revision", locked)
+    with pytest.raises(TransientError):
+        await door.gate.admit_by_key(Knock(address=FAR, authorization=f"Bearer {token}"))
+
+
+async def test_who_sends_no_key_is_counted_by_address():
+    door = Door(rate_per_s=0.5, burst=1)
+    assert isinstance(await door.gate.admit_by_key(Knock(address=FAR)), Unknown)
+    assert isinstance(await door.gate.admit_by_key(Knock(address=FAR)), TooMany)
