@@ -23,8 +23,21 @@ class Brand:
     """The logo's media type, `image/png`; there if and only if the logo is."""
 
 
+@dataclass(frozen=True, slots=True)
+class Merchant:
+    """A user, as a list of merchants shows it."""
+
+    user_id: UUID
+    name: str
+    """Of its brand; empty: none."""
+
+
 class BrandBook(Protocol):
     """One brand per user; each method may raise TransientError or PersistentError."""
+
+    async def merchants(self, *, after: UUID | None, limit: int) -> tuple[Merchant, ...]:
+        """Every user whose id is greater than `after`, by id."""
+        ...
 
     async def brand(self, user_id: UUID) -> Brand | None: ...
 

@@ -52,3 +52,9 @@ class OrderBook(Protocol):
     async def newest_order(self, user_id: UUID, merchant_order_id: str) -> Order | None:
         """The one of the highest attempt."""
         ...
+
+    async def attempts(
+        self, user_id: UUID, merchant_order_id: str, *, limit: int
+    ) -> tuple[Order, ...]:
+        """All of them, the highest attempt first."""
+        ...

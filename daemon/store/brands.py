@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Container
+from collections.abc import Awaitable, Callable, Collection
 from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID
@@ -12,10 +12,10 @@ from sqlalchemy import Connection, select
 from sqlalchemy.dialects.postgresql import insert as postgres_upsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_upsert
 
-from actors.brand_book import Brand
+from actors.brand_book import Brand, Merchant
 from actors.core.outcomes import NoSuchUser
 from daemon.store.directory import has_user
-from daemon.store.schema import brands
+from daemon.store.schema import brands, users
 
 T = TypeVar("T")
 
@@ -31,6 +31,9 @@ class SqlBrands:
         self._write = write
         self._read = read
 
+    async def merchants(self, *, after: UUID | None, limit: int) -> tuple[Merchant, ...]:
+        return await self._read(partial(_merchants, after=after, limit=limit))
+
     async def brand(self, user_id: UUID) -> Brand | None:
         return await self._read(partial(_brand, user_id=user_id))
 
@@ -41,9 +44,15 @@ class SqlBrands:
 class MemoryBrands:
     """The same in memory; `users` are those that exist."""
 
-    def __init__(self, users: Container[UUID]) -> None:
+    def __init__(self, users: Collection[UUID]) -> None:
         self._users = users
         self._brands: dict[UUID, Brand] = {}
+
+    async def merchants(self, *, after: UUID | None, limit: int) -> tuple[Merchant, ...]:
+        await trio.lowlevel.checkpoint()
+        found = sorted(one for one in self._users if after is None or one > after)[:limit]
+        brands = ((one, self._brands.get(one)) for one in found)
+        return tuple(Merchant(one, brand.name if brand else "") for one, brand in brands)
 
     async def brand(self, user_id: UUID) -> Brand | None:
         await trio.lowlevel.checkpoint()
@@ -56,6 +65,18 @@ class MemoryBrands:
             return NoSuchUser(brand.user_id)
         self._brands[brand.user_id] = brand
         return None
+
+
+def _merchants(connection: Connection, after: UUID | None, limit: int) -> tuple[Merchant, ...]:
+    query = (
+        select(users.c.id, brands.c.name)
+        .outerjoin(brands, brands.c.user_id == users.c.id)
+        .order_by(users.c.id)
+        .limit(limit)
+    )
+    if after is not None:
+        query = query.where(users.c.id > after)
+    return tuple(Merchant(row.id, row.name or "") for row in connection.execute(query))
 
 
 def _brand(connection: Connection, user_id: UUID) -> Brand | None:

@@ -40,6 +40,12 @@ class SqlOrders:
     async def newest_order(self, user_id: UUID, merchant_order_id: str) -> Order | None:
         return await self._read(partial(_first, which=_named(user_id, merchant_order_id)))
 
+    async def attempts(
+        self, user_id: UUID, merchant_order_id: str, *, limit: int
+    ) -> tuple[Order, ...]:
+        which = _named(user_id, merchant_order_id)
+        return await self._read(partial(_newest, which=which, limit=limit))
+
 
 class MemoryOrders:
     """The same in memory."""
@@ -73,15 +79,25 @@ class MemoryOrders:
         attempts = self._by_name.get((user_id, merchant_order_id))
         return attempts[max(attempts)] if attempts else None
 
+    async def attempts(
+        self, user_id: UUID, merchant_order_id: str, *, limit: int
+    ) -> tuple[Order, ...]:
+        await trio.lowlevel.checkpoint()
+        found = self._by_name.get((user_id, merchant_order_id), {})
+        return tuple(found[number] for number in sorted(found, reverse=True)[:limit])
+
 
 def _named(user_id: UUID, merchant_order_id: str) -> ColumnElement[bool]:
     return (orders.c.user_id == user_id) & (orders.c.merchant_order_id == merchant_order_id)
 
 
 def _first(connection: Connection, which: ColumnElement[bool]) -> Order | None:
-    query = select(orders).where(which).order_by(orders.c.attempt.desc()).limit(1)
-    found = connection.execute(query).one_or_none()
-    return None if found is None else Order(**found._asdict())
+    return next(iter(_newest(connection, which, 1)), None)
+
+
+def _newest(connection: Connection, which: ColumnElement[bool], limit: int) -> tuple[Order, ...]:
+    query = select(orders).where(which).order_by(orders.c.attempt.desc()).limit(limit)
+    return tuple(Order(**row._asdict()) for row in connection.execute(query))
 
 
 def _claim(connection: Connection, order: Order) -> Order | None:

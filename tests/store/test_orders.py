@@ -83,3 +83,15 @@ async def test_one_of_many_who_claim_at_once_wins(store: Store):
     assert len(answers) == 20
     assert len(set(answers)) == 1
     assert await store.orders.newest_order(ALICE, FIRST.merchant_order_id) == answers[0]
+
+
+async def test_attempts_are_listed_from_the_newest(store: Store):
+    orders = store.orders
+    attempts = [another(20 - number, attempt=number) for number in (2, 1, 3)]
+    for order in (*attempts, another(30, user_id=BOB), another(31, merchant_order_id="x")):
+        await orders.claim_order(order)
+    name = FIRST.merchant_order_id
+    found = await orders.attempts(ALICE, name, limit=9)
+    assert [one.attempt for one in found] == [3, 2, 1]
+    assert await orders.attempts(ALICE, name, limit=2) == found[:2]
+    assert await orders.attempts(ALICE, "other", limit=2) == ()
