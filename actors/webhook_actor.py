@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -26,7 +26,6 @@ from uuid import UUID
 import trio
 
 from actors.core.webhook import (
-    Health,
     Verdict,
     judged,
     next_attempt_ms,
@@ -36,9 +35,18 @@ from actors.core.webhook import (
 from actors.outbox import Follower, Outbox
 from actors.ports import Log, PersistentError, TransientError, WallClock
 from actors.published import Filter, Published
-from actors.webhook_book import MOST_OWED, Attempt, Endpoint, Outcome, Owed, Progress, WebhookBook
+from actors.webhook_book import (
+    MOST_OWED,
+    Attempt,
+    Endpoint,
+    Form,
+    Outcome,
+    Owed,
+    Progress,
+    WebhookBook,
+)
+from actors.webhook_forms import Composer, request_headers
 from actors.webhook_sending import Answer, Sender
-from actors.webhook_signature import headers
 
 WINDOW = 512
 """Events in memory, read and not taken, below which more are read."""
@@ -85,8 +93,7 @@ class WebhookTools:
     sender: Sender
     open_secret: Callable[[UUID, bytes], bytes]
     """The endpoint's secret from what is stored. Raises PersistentError."""
-    encode: Callable[[Published], bytes]
-    """An event's body."""
+    composers: Mapping[Form, Composer]
     clock: WallClock
     log: Log
     chance: Callable[[], float]
@@ -135,6 +142,7 @@ class WebhookActor:
         self.endpoint = endpoint
         self.health = endpoint.health
         self._tools = tools
+        self._composer = tools.composers[endpoint.form]
         self._lanes: dict[UUID, _Lane] = {}
         self._ready: deque[_Lane] = deque()
         self._waiting: list[tuple[int, int, _Lane]] = []
@@ -212,7 +220,7 @@ class WebhookActor:
     async def _read(self, follower: Follower) -> None:
         while self._has_room():
             batch = await follower.take()
-            for event in batch:
+            for event in await self._composer.chosen(batch):
                 if event.seq not in self._rows:
                     self._accept(_Job(event.seq, event.at_ms, event), event.invoice_id)
             self._read_to = follower.seq
@@ -284,6 +292,9 @@ class WebhookActor:
     async def _deliver(self, lane: _Lane) -> None:
         tools, job = self._tools, lane.jobs[0]
         body = await self._body(job)
+        if body is None:
+            self._pass_over(lane, job)
+            return
         async with tools.failing if self.health.failures else tools.healthy:
             tools.figures.in_flight += 1
             try:
@@ -308,23 +319,28 @@ class WebhookActor:
         until_ms = self.endpoint.old_until_ms
         both = old is not None and until_ms is not None and at_ms < until_ms
         secrets = (new, old) if both and old is not None else (new,)
-        return {
-            "Content-Type": "application/json",
-            "User-Agent": self._tools.rules.user_agent,
-            **headers(secrets, event_id=event_id, at_s=at_ms // 1000, body=content),
-        }
+        return request_headers(
+            self._composer,
+            secrets,
+            event_id=event_id,
+            at_ms=at_ms,
+            body=content,
+            user_agent=self._tools.rules.user_agent,
+        )
 
-    async def _body(self, job: _Job) -> _Body:
+    async def _body(self, job: _Job) -> _Body | None:
+        """None: it is nothing that the endpoint is sent in its form."""
         row, event = job.row, job.event
         if row is not None and row.notice is not None:
-            event_id, kind, content = row.notice.split(b"\n", 2)
-            return _Body(event_id.decode(), kind.decode(), content)
+            event_id, kind, notice = row.notice.split(b"\n", 2)
+            return _Body(event_id.decode(), kind.decode(), notice)
         if event is None:
             found = await self._tools.outbox.read(job.seq - 1, 1)
             assert found, "what is in the log stays in it"
             assert found[0].seq == job.seq, "the log has no gaps"
             event = found[0]
-        return _Body(event.id, event.type, self._tools.encode(event))
+        content = await self._composer.body(event)
+        return None if content is None else _Body(event.id, event.type, content)
 
     # --- what came of it --------------------------------------------------------------------------
 
@@ -369,18 +385,30 @@ class WebhookActor:
         self._allowed = min(self._tools.rules.concurrency, self._allowed + 1)
         self._unlucky.clear()
         self._probes = 0
-        if job.row is not None:
-            del self._rows[job.seq]
-            self._progress.owed.pop(job.seq, None)
-            self._progress.settled.add(job.seq)
-        self._outstanding.pop(job.seq, None)
-        self._go_on(lane)
+        self._settle(lane, job)
         if was_tripped:
             # What waited for the endpoint as a whole need not wait for its own time.
             for _, _, other in self._waiting:
                 other.due_ms = None
                 self._ready.append(other)
             self._waiting.clear()
+
+    def _pass_over(self, lane: _Lane, job: _Job) -> None:
+        """As if it were taken, but nothing was sent: it says nothing about the endpoint."""
+        self._in_flight -= 1
+        lane.busy = False
+        self._settle(lane, job)
+        self._wake.set()
+        self._dirty.set()
+
+    def _settle(self, lane: _Lane, job: _Job) -> None:
+        """The lane's head is owed no more."""
+        if job.row is not None:
+            del self._rows[job.seq]
+            self._progress.owed.pop(job.seq, None)
+            self._progress.settled.add(job.seq)
+        self._outstanding.pop(job.seq, None)
+        self._go_on(lane)
 
     def _failed(
         self, lane: _Lane, job: _Job, answer: Answer, number: int, *, at_ms: int, now_ms: int
@@ -473,13 +501,3 @@ class WebhookActor:
                 endpoint=str(self.endpoint.id),
                 reason=str(error),
             )
-
-
-def paused_word(health: Health) -> str:
-    """Why, for people."""
-    assert health.paused is not None
-    return {
-        "asked": "somebody paused it",
-        "gone": "the receiver answered 410 Gone",
-        "failing": "it has answered nothing but failures for days",
-    }[health.paused.value]

@@ -19,6 +19,15 @@ MOST_OWED = 10_000
 """Rows that an endpoint may have waiting; its cursor stands still meanwhile."""
 
 
+class Form(StrEnum):
+    """What an endpoint is sent, and how it looks; its receiver is written for it, so it stays."""
+
+    STANDARD = "standard"
+    """Every event, as every other channel has it."""
+    PAYSCRYPT = "payscrypt"
+    """The changes of orders' statuses, as Payscrypt has them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Somebody's URL that events are sent to."""
@@ -29,6 +38,7 @@ class Endpoint:
     url: str
     types: tuple[str, ...]
     """Kinds of events; empty: all."""
+    form: Form = Form.STANDARD
     secret: bytes = field(repr=False)
     """What signs, sealed."""
     old_secret: bytes | None = field(default=None, repr=False)
@@ -135,7 +145,7 @@ class WebhookBook(Protocol):
         ...
 
     async def change_endpoint(self, endpoint: Endpoint) -> bool:
-        """Store all but id, user and creation; False if it is not there any more."""
+        """Store all but id, user, form and creation; False if it is not there any more."""
         ...
 
     async def remove_endpoint(self, endpoint_id: UUID) -> bool:

@@ -15,11 +15,11 @@ from uuid import UUID, uuid4
 
 import trio
 
-from actors.core.webhook import Pause
+from actors.core.webhook import Health, Pause
 from actors.event_hub import EventHub
 from actors.ports import Committed, PersistentError, TransientError
 from actors.supervisor import Supervisor
-from actors.webhook_actor import WebhookActor, WebhookTools, paused_word
+from actors.webhook_actor import WebhookActor, WebhookTools
 from actors.webhook_book import Endpoint, Owed
 
 TRIM_EVERY_S = 600.0
@@ -164,7 +164,7 @@ class WebhookEngine:
         if self._nursery is not None:
             # Not here: who changes the endpoint meanwhile must not wait for it, or break it off.
             self._nursery.start_soon(
-                self._raise_alarm, endpoint, actor.health.paused, paused_word(actor.health)
+                self._raise_alarm, endpoint, actor.health.paused, _paused_word(actor.health)
             )
 
     def _heard(self, batch: Sequence[Committed]) -> None:
@@ -188,7 +188,7 @@ class WebhookEngine:
         try:
             await self._alarm(endpoint, why)
             for other in await self.tools.book.endpoints():
-                if other.id != endpoint.id and _concerns(other, endpoint):
+                if other.id != endpoint.id and self._concerns(other, endpoint):
                     await self._tell(other, endpoint, why)
         except (TransientError, PersistentError) as error:
             self.tools.log.error(
@@ -216,6 +216,18 @@ class WebhookEngine:
                 row = Owed(seq=row.seq - 1, lane=row.lane, at_ms=row.at_ms, notice=row.notice)
             await self.tools.book.owe(other.id, [row])
 
+    def _concerns(self, other: Endpoint, paused: Endpoint) -> bool:
+        """Whether the notice goes there: to the same user's, and to those that get everybody's.
+
+        Not where the form has no notices: its receivers would not know what that is.
+        """
+        return (
+            other.health.paused is None
+            and other.user_id in (paused.user_id, None)
+            and (not other.types or PAUSED in other.types)
+            and not self.tools.composers[other.form].kinds
+        )
+
     # --- the log of attempts ----------------------------------------------------------------------
 
     async def _keep_trimmed(self) -> None:
@@ -232,10 +244,11 @@ class WebhookEngine:
                 self.tools.log.warning("the webhooks' log was not trimmed", reason=str(error))
 
 
-def _concerns(other: Endpoint, paused: Endpoint) -> bool:
-    """Whether the notice goes there: to the same user's, and to those that get everybody's."""
-    return (
-        other.health.paused is None
-        and other.user_id in (paused.user_id, None)
-        and (not other.types or PAUSED in other.types)
-    )
+def _paused_word(health: Health) -> str:
+    """Why, for people."""
+    assert health.paused is not None
+    return {
+        "asked": "somebody paused it",
+        "gone": "the receiver answered 410 Gone",
+        "failing": "it has answered nothing but failures for days",
+    }[health.paused.value]

@@ -17,14 +17,15 @@ from actors.webhook_book import (
     MOST_OWED,
     Attempt,
     Endpoint,
+    Form,
     LoggedAttempt,
     Outcome,
     Owed,
     Owing,
 )
 from actors.webhook_engine import WebhookEngine
+from actors.webhook_forms import Composer, request_headers
 from actors.webhook_sending import Answer
-from actors.webhook_signature import headers
 
 TEST = "webhook.test"
 OVERLAP_S = 86_400
@@ -50,13 +51,22 @@ class TooManyWebhooks:
 
 
 @dataclass(frozen=True, slots=True)
+class KindsRefused:
+    """Kinds of events that are not sent in the endpoint's form; `reason` is for people."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class CannotRedeliver:
     """What is asked for cannot be sent again; why, for people."""
 
     reason: str
 
 
-WebhookRefusal = NoSuchWebhook | NoSuchUser | UrlRefused | TooManyWebhooks | CannotRedeliver
+WebhookRefusal = (
+    NoSuchWebhook | NoSuchUser | UrlRefused | KindsRefused | TooManyWebhooks | CannotRedeliver
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +77,8 @@ class NewWebhook:
     user_id: UUID | None
     """Whose events; None: everybody's."""
     types: tuple[str, ...] = ()
-    """Kinds of events; empty: all."""
+    """Kinds of events; empty: all that there are in the form."""
+    form: Form = Form.STANDARD
     from_start: bool = False
     """Send the whole log first, instead of what happens from now on."""
 
@@ -122,13 +133,17 @@ class Webhooks:
             return UrlRefused(problem)
         if wanted.user_id is not None and not await self._store.has_user(wanted.user_id):
             return NoSuchUser(wanted.user_id)
+        types = self._kinds(wanted.form, wanted.types)
+        if isinstance(types, KindsRefused):
+            return types
         chosen = self._new_secret() if secret is None else secret
         webhook_id = uuid4()
         endpoint = Endpoint(
             id=webhook_id,
             user_id=wanted.user_id,
             url=wanted.url,
-            types=wanted.types,
+            types=types,
+            form=wanted.form,
             secret=self._seal(webhook_id, chosen),
             created_at_ms=self._clock.now_ms(),
             cursor=0 if wanted.from_start else await self._store.last_seq(),
@@ -157,12 +172,18 @@ class Webhooks:
         problem = None if url is None else self._check_url(url)
         if problem is not None:
             return UrlRefused(problem)
+        present = await self._book.endpoint(webhook_id)
+        if present is None:
+            return NoSuchWebhook(webhook_id)
+        kinds = None if types is None else self._kinds(present.form, types)
+        if isinstance(kinds, KindsRefused):
+            return kinds
 
         def changed(endpoint: Endpoint) -> Endpoint:
             return replace(
                 endpoint,
                 url=endpoint.url if url is None else url,
-                types=endpoint.types if types is None else tuple(types),
+                types=endpoint.types if kinds is None else kinds,
             )
 
         return await self._change(webhook_id, changed)
@@ -234,11 +255,14 @@ class Webhooks:
         event_id = f"{TEST}-{uuid4()}"
         body = self._test_body(event_id, endpoint, at_ms)
         secret = tools.open_secret(endpoint.id, endpoint.secret)
-        sent = {
-            "Content-Type": "application/json",
-            "User-Agent": tools.rules.user_agent,
-            **headers([secret], event_id=event_id, at_s=at_ms // 1000, body=body),
-        }
+        sent = request_headers(
+            self._composer(endpoint),
+            (secret,),
+            event_id=event_id,
+            at_ms=at_ms,
+            body=body,
+            user_agent=tools.rules.user_agent,
+        )
         answer = await tools.sender.post(endpoint.id, endpoint.url, sent, body)
         good = verdict_of(answer.status) is Verdict.DELIVERED
         attempt = Attempt(
@@ -286,6 +310,11 @@ class Webhooks:
         if not found or endpoint.user_id not in (None, found[0].user_id):
             return CannotRedeliver(f"there is no event {event} for this endpoint; see its log")
         one = found[0]
+        if not await self._composer(endpoint).chosen([one]):
+            return CannotRedeliver(
+                f"event {event} ({one.type}) is not sent to a {endpoint.form.value} endpoint: it is"
+                " no change of an order's status"
+            )
         return await self._owe_again(webhook_id, [(one.seq, one.invoice_id, one.at_ms)])
 
     async def redeliver_range(
@@ -307,7 +336,9 @@ class Webhooks:
             return CannotRedeliver(
                 f"more than {MOST_OWED} events happened in this time; ask for less of it at once"
             )
-        return await self._owe_again(webhook_id, found)
+        concerns = self._composer(endpoint).concerns
+        events = [one for one in found if await concerns(one[1])]
+        return await self._owe_again(webhook_id, events)
 
     async def _owe_again(
         self, webhook_id: UUID, events: Sequence[tuple[int, UUID, int]]
@@ -328,6 +359,20 @@ class Webhooks:
                 )
             await self._book.owe(webhook_id, rows)
         return len(rows)
+
+    def _composer(self, endpoint: Endpoint) -> Composer:
+        return self.engine.tools.composers[endpoint.form]
+
+    def _kinds(self, form: Form, types: Sequence[str]) -> tuple[str, ...] | KindsRefused:
+        """The kinds that an endpoint of this form is sent, if these are asked for."""
+        known = self.engine.tools.composers[form].kinds
+        strange = [one for one in types if one not in known] if known else []
+        if strange:
+            return KindsRefused(
+                f"a {form.value} endpoint is told of orders' statuses, not of {strange[0]}; it can"
+                f" have {', '.join(known)}"
+            )
+        return tuple(types) or known
 
     async def _change(
         self, webhook_id: UUID, change: Callable[[Endpoint], Endpoint]

@@ -18,10 +18,12 @@ from actors.event_hub import EventHub
 from actors.outbox import Outbox
 from actors.ports import Store
 from actors.webhook_actor import WebhookFigures, WebhookRules, WebhookTools
-from actors.webhook_book import Endpoint
+from actors.webhook_book import Endpoint, Form
 from actors.webhook_engine import PAUSED, WebhookEngine
+from actors.webhook_forms import OrderForm, StandardForm
 from actors.webhooks import TEST, Webhooks
 from api.event_json import event_json, notice_json
+from api.order_json import order_hook_json, order_test_json
 from daemon.clock import SystemClock
 from daemon.config import WebhooksConfig
 from daemon.keys import WEBHOOK, SealedWebhook, Vault
@@ -65,7 +67,10 @@ async def open_webhooks(
         outbox=outbox,
         sender=client,
         open_secret=open_secret,
-        encode=event_json,
+        composers={
+            Form.STANDARD: StandardForm(event_json),
+            Form.PAYSCRYPT: OrderForm(store.orders, order_hook_json),
+        },
         clock=clock,
         log=get_logger("webhooks"),
         chance=random.random,
@@ -122,6 +127,8 @@ def _notice(event_id: str, endpoint: Endpoint, why: str) -> bytes:
 
 
 def _test_body(event_id: str, endpoint: Endpoint, at_ms: int) -> bytes:
+    if endpoint.form is Form.PAYSCRYPT:
+        return order_test_json()
     return notice_json(
         event_id,
         TEST,

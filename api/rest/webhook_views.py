@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actors.core.webhook import Pause
-from actors.webhook_book import Endpoint, LoggedAttempt, Outcome, Owed
+from actors.webhook_book import Endpoint, Form, LoggedAttempt, Outcome, Owed
 from actors.webhook_sending import Answer
 from api.convert import format_instant
 
@@ -19,6 +19,7 @@ def webhook_json(endpoint: Endpoint) -> Json:
         "id": str(endpoint.id),
         "user_id": None if endpoint.user_id is None else str(endpoint.user_id),
         "url": endpoint.url,
+        "form": endpoint.form.value,
         "types": list(endpoint.types),
         "state": health.word,
         "paused": None if health.paused is None else health.paused.value,
@@ -105,6 +106,10 @@ _WEBHOOK = {
     "id": _text("The endpoint.", format="uuid"),
     "user_id": _or_null("Whose events; null: everybody's.", format="uuid"),
     "url": _text("Where they are sent."),
+    "form": _text(
+        "`standard`: events; `payscrypt`: the changes of orders' statuses, as WebhookOrder.",
+        enum=[one.value for one in Form],
+    ),
     "types": {
         "type": "array",
         "items": {"type": "string"},

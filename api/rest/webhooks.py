@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn, TypeVar, get_args
+from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
 from actors.access_book import Scope
-from actors.core.events import Event
 from actors.core.outcomes import NoSuchUser
-from actors.webhook_engine import PAUSED
-from actors.webhook_signature import SecretRefusedError, parse_secret, secret_text
+from actors.webhook_book import Form
+from actors.webhook_signature import secret_text
 from actors.webhooks import (
-    LONGEST_OVERLAP_S,
     OVERLAP_S,
     CannotRedeliver,
+    KindsRefused,
     NewWebhook,
     NoSuchWebhook,
     TooManyWebhooks,
@@ -21,22 +20,34 @@ from actors.webhooks import (
     WebhookRefusal,
 )
 from api.errors import KINDS, Answer, answer
-from api.rest import fields
 from api.rest.edge import Edge
-from api.rest.fields import Field, Shape, UnfitError, nearest, shown
+from api.rest.fields import Shape
 from api.rest.operation import Incoming, Operation, Reply, Success
 from api.rest.problems import Fault, Problem
+from api.rest.webhook_fields import (
+    BEFORE,
+    EVENT,
+    FORM,
+    FROM,
+    FROM_START,
+    LIMIT,
+    ONE_USER,
+    OVERLAP,
+    PAGE,
+    SECRET,
+    SINCE,
+    STATE,
+    TYPES,
+    UNTIL,
+    URL,
+    USER,
+    one_way,
+    optional,
+)
 from api.rest.webhook_views import answer_json, attempt_json, owed_json, webhook_json
 
-PAGE = 50
-MAX_PAGE = 500
-_LAST = 2**63 - 1
 _ONE = "/v1/webhooks/{webhook_id}"
 _KNOWN = ("NO_SUCH_WEBHOOK", "INVALID_WEBHOOK_ID")
-_INSTANT = {"type": "string", "format": "date-time"}
-
-TYPES: tuple[str, ...] = (*sorted(one.kind for one in get_args(Event)), PAUSED)
-"""Kinds of events that can be asked for."""
 
 T = TypeVar("T")
 
@@ -63,11 +74,12 @@ class WebhookOperations:
                 summary="Add an endpoint",
                 about=(
                     "Events from now on are sent to `url` by POST, signed as Standard Webhooks has"
-                    " it. The secret is in this answer and in no other."
+                    " it. The secret is in this answer and in no other. In the form `payscrypt`,"
+                    " changes of orders' statuses are sent, each as a WebhookOrder."
                 ),
                 handle=self._add,
                 needs=Scope.ADMIN,
-                body=Shape((_URL, _USER, _TYPES, _FROM_START, _SECRET)),
+                body=Shape((URL, USER, FORM, TYPES, FROM_START, SECRET)),
                 example={"url": "https://shop.example/hooks/tallyd", "types": ["invoice.settled"]},
                 successes=(Success(201, "The endpoint, with its secret.", "NewWebhook"),),
                 refusals=("WEBHOOK_URL_REFUSED", "TOO_MANY_WEBHOOKS", "NO_SUCH_USER"),
@@ -80,16 +92,7 @@ class WebhookOperations:
                 summary="List endpoints",
                 handle=self._list,
                 needs=Scope.ADMIN,
-                query=Shape(
-                    (
-                        Field(
-                            "user_id",
-                            fields.uuid,
-                            {"type": "string", "format": "uuid"},
-                            "Only this user's.",
-                        ),
-                    )
-                ),
+                query=Shape((ONE_USER,)),
                 successes=(Success(200, "All of them, by creation.", "Webhooks"),),
             ),
             self._of_one(
@@ -107,7 +110,7 @@ class WebhookOperations:
                 "Change URL or kinds",
                 self._patch,
                 Success(200, "The endpoint.", "Webhook"),
-                body=Shape((_optional(_URL), _TYPES)),
+                body=Shape((optional(URL), TYPES)),
                 example={"types": ["invoice.settled", "invoice.reversed"]},
                 refusals=("WEBHOOK_URL_REFUSED",),
             ),
@@ -139,7 +142,7 @@ class WebhookOperations:
                 "Go on",
                 self._resume,
                 endpoint,
-                body=Shape((_FROM,)),
+                body=Shape((FROM,)),
                 example={"from": "cursor"},
             ),
             self._of_one(
@@ -149,7 +152,7 @@ class WebhookOperations:
                 "Sign with a new secret, and for a while with the old one as well",
                 self._rotate,
                 Success(200, "The endpoint, with its new secret.", "NewWebhook"),
-                body=Shape((_OVERLAP, _SECRET)),
+                body=Shape((OVERLAP, SECRET)),
                 example={"overlap_s": OVERLAP_S},
             ),
             self._of_one(
@@ -167,8 +170,8 @@ class WebhookOperations:
                 "Send events again: one by its id, or what happened in a time",
                 self._redeliver,
                 Success(200, "How many will be sent again.", "Redelivery"),
-                body=Shape((_EVENT, _SINCE, _UNTIL)),
-                complete=_one_way,
+                body=Shape((EVENT, SINCE, UNTIL)),
+                complete=one_way,
                 example={"since": "2026-11-20T00:00:00Z", "until": "2026-11-21T00:00:00Z"},
                 refusals=("CANNOT_REDELIVER",),
             ),
@@ -183,17 +186,7 @@ class WebhookOperations:
                 "Read the log of attempts, the newest first",
                 self._log,
                 Success(200, "A page of attempts.", "WebhookAttempts"),
-                query=Shape(
-                    (
-                        Field(
-                            "before",
-                            fields.whole_text(1, _LAST),
-                            {"type": "integer", "minimum": 1},
-                            "What `next` of the page before named.",
-                        ),
-                        _LIMIT,
-                    )
-                ),
+                query=Shape((BEFORE, LIMIT)),
             ),
             self._of_one(
                 "listWebhookBacklog",
@@ -202,7 +195,7 @@ class WebhookOperations:
                 "List events that wait for another attempt, or that were given up",
                 self._backlog,
                 Success(200, "Events, by sequence number.", "WebhookBacklog"),
-                query=Shape((_STATE, _LIMIT)),
+                query=Shape((STATE, LIMIT)),
             ),
         )
 
@@ -241,13 +234,17 @@ class WebhookOperations:
                 url=body["url"],
                 user_id=body.get("user_id", incoming.caller.user_id),
                 types=body.get("types", ()),
+                form=body.get("form", Form.STANDARD),
                 from_start=body.get("from_start", False),
             ),
             secret=body.get("secret"),
         )
         shown_once = _good(outcome)
-        await self._record(incoming, "added", shown_once.endpoint.id, body["url"])
-        document = webhook_json(shown_once.endpoint)
+        endpoint = shown_once.endpoint
+        await self._record(
+            incoming, "added", endpoint.id, f"{endpoint.url} ({endpoint.form.value})"
+        )
+        document = webhook_json(endpoint)
         return Reply(201, {**document, "secret": secret_text(shown_once.secret)})
 
     async def _list(self, incoming: Incoming) -> Reply:
@@ -386,107 +383,12 @@ def _refuse(refusal: WebhookRefusal) -> NoReturn:
             detail = f"The URL is refused: {refusal.reason}."
             faults = (Fault(detail, pointer="#/url"),)
             raise Problem(Answer(KINDS["WEBHOOK_URL_REFUSED"], detail), faults)
+        case KindsRefused():
+            faults = (Fault(f"types: {refusal.reason}", pointer="#/types"),)
+            raise Problem(Answer(KINDS["INVALID_REQUEST"], "The request is not valid."), faults)
         case TooManyWebhooks():
             detail = f"There are {refusal.most} webhooks already, and no more are possible."
             raise Problem(Answer(KINDS["TOO_MANY_WEBHOOKS"], detail))
         case CannotRedeliver():
             detail = f"{refusal.reason[:1].upper()}{refusal.reason[1:]}."
             raise Problem(Answer(KINDS["CANNOT_REDELIVER"], detail))
-
-
-# --- fields ---------------------------------------------------------------------------------------
-
-
-def _types(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list):
-        raise UnfitError(f"must be a list of kinds of events, not {shown(value)}")
-    for one in value:
-        if fields.text(one) not in TYPES:
-            meant = nearest(one, TYPES)
-            hint = f"; did you mean {meant!r}?" if meant else f"; known are {', '.join(TYPES)}"
-            raise UnfitError(f"has the unknown kind {shown(one)}{hint}")
-    return tuple(dict.fromkeys(value))
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise UnfitError(f"must be true or false, not {shown(value)}")
-    return value
-
-
-def _secret(value: Any) -> bytes:
-    try:
-        return parse_secret(fields.text(value))
-    except SecretRefusedError as error:
-        raise UnfitError(str(error)) from None
-
-
-def _one_way(body: dict[str, Any]) -> list[Fault]:
-    given = set(body)
-    if given in ({"event_id"}, {"since", "until"}):
-        return []
-    return [Fault("give either event_id, or both since and until", pointer="#")]
-
-
-def _optional(field: Field) -> Field:
-    return Field(field.name, field.read, field.schema, field.about, example=field.example)
-
-
-_URL = Field(
-    "url",
-    fields.text,
-    {"type": "string", "format": "uri", "maxLength": 2048},
-    "Where to: https, on a public address, without user, password and fragment.",
-    required=True,
-)
-_USER = Field(
-    "user_id",
-    fields.uuid,
-    {"type": "string", "format": "uuid"},
-    "Only this user's events; without it everybody's.",
-)
-_TYPES = Field(
-    "types",
-    _types,
-    {"type": "array", "items": {"type": "string", "enum": list(TYPES)}},
-    "Only these kinds of events; none means all.",
-)
-_FROM_START = Field(
-    "from_start",
-    _flag,
-    {"type": "boolean", "default": False},
-    "Begin with the oldest event there is, instead of with the next.",
-)
-_SECRET = Field(
-    "secret",
-    _secret,
-    {"type": "string", "pattern": "^whsec_[A-Za-z0-9+/]+=*$"},
-    "`whsec_` and 24 to 64 bytes in base64; made if it is left out, which is best.",
-)
-_FROM = Field(
-    "from",
-    fields.choice(("cursor", "now")),
-    {"type": "string", "enum": ["cursor", "now"], "default": "cursor"},
-    "`cursor`: with all that it has not got; `now`: with the next event, what waited is given up.",
-)
-_OVERLAP = Field(
-    "overlap_s",
-    fields.whole(0, LONGEST_OVERLAP_S),
-    {"type": "integer", "minimum": 0, "maximum": LONGEST_OVERLAP_S, "default": OVERLAP_S},
-    "For how many seconds both secrets sign.",
-)
-_EVENT = Field("event_id", fields.text, {"type": "string"}, "The event with this id, or seq.")
-_SINCE = Field("since", fields.instant, _INSTANT, "What happened at or after this instant.")
-_UNTIL = Field("until", fields.instant, _INSTANT, "And before this one.")
-_STATE = Field(
-    "state",
-    fields.choice(("waiting", "dead")),
-    {"type": "string", "enum": ["waiting", "dead"], "default": "waiting"},
-    "What waits for another attempt, or what was given up.",
-)
-_LIMIT = Field(
-    "limit",
-    fields.whole_text(1, MAX_PAGE),
-    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE},
-    "Entries on a page.",
-)

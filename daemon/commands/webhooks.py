@@ -34,6 +34,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     made.add_argument(
         "--type", action="append", default=[], help="only this kind of events; may be repeated"
     )
+    made.add_argument(
+        "--form",
+        metavar="FORM",
+        help="standard (default): events; payscrypt: the changes of orders' statuses",
+    )
     made.add_argument("--from-start", action="store_true", help="begin with the oldest event")
     made = command("list", _list, "every endpoint, and how it is", of_one=False)
     made.add_argument("--user", metavar="ID", help="only this user's")
@@ -75,6 +80,8 @@ def _add(config: Config, arguments: argparse.Namespace) -> int:
     body: dict[str, object] = {"url": arguments.url, "types": arguments.type}
     if arguments.user is not None:
         body["user_id"] = arguments.user
+    if arguments.form is not None:
+        body["form"] = arguments.form
     if arguments.from_start:
         body["from_start"] = True
     _show_secret(ask(config, "POST", "/v1/webhooks", body))
@@ -83,13 +90,14 @@ def _add(config: Config, arguments: argparse.Namespace) -> int:
 
 def _list(config: Config, arguments: argparse.Namespace) -> int:
     query = "" if arguments.user is None else f"?{urlencode({'user_id': arguments.user})}"
-    rows = [("ID", "STATE", "FAILURES", "USER", "TYPES", "URL")]
+    rows = [("ID", "STATE", "FAILURES", "USER", "FORM", "TYPES", "URL")]
     rows += [
         (
             one["id"],
             one["state"] if one["paused"] is None else f"paused ({one['paused']})",
             str(one["failures"]),
             one["user_id"] or "all",
+            one["form"],
             ",".join(one["types"]) or "all",
             one["url"],
         )

@@ -13,7 +13,16 @@ from sqlalchemy.dialects.postgresql import insert as postgres_upsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_upsert
 
 from actors.core.webhook import Health, Pause
-from actors.webhook_book import Attempt, Endpoint, LoggedAttempt, Outcome, Owed, Owing, Progress
+from actors.webhook_book import (
+    Attempt,
+    Endpoint,
+    Form,
+    LoggedAttempt,
+    Outcome,
+    Owed,
+    Owing,
+    Progress,
+)
 from daemon.store.schema import events, invoices, webhook_attempts, webhook_endpoints, webhook_owed
 
 T = TypeVar("T")
@@ -127,6 +136,7 @@ def _add(connection: Connection, endpoint: Endpoint, most: int) -> bool:
         insert(webhook_endpoints).values(
             id=endpoint.id,
             user_id=endpoint.user_id,
+            form=endpoint.form.value,
             created_at_ms=endpoint.created_at_ms,
             **_columns(endpoint),
         )
@@ -177,6 +187,7 @@ def _endpoint_of(row: Row[Any]) -> Endpoint:
         user_id=row.user_id,
         url=row.url,
         types=tuple(orjson.loads(row.types)),
+        form=Form(row.form),
         secret=row.secret,
         old_secret=row.old_secret,
         old_until_ms=row.old_until_ms,

@@ -16,10 +16,12 @@ from actors.event_hub import EventHub
 from actors.outbox import Outbox, Published
 from actors.ports import Store, WallClock
 from actors.webhook_actor import WebhookFigures, WebhookRules, WebhookTools
-from actors.webhook_book import Endpoint, Outcome
+from actors.webhook_book import Endpoint, Form, Outcome
 from actors.webhook_engine import Alarm, WebhookEngine
+from actors.webhook_forms import OrderForm, StandardForm
 from actors.webhook_sending import Answer
 from actors.webhooks import NewWebhook, Shown, Webhooks
+from api.order_json import order_hook_json, order_test_json
 from tests.helpers.ledger import creation, payment, record
 from tests.helpers.recording_log import RecordingLog
 from tests.helpers.virtual_clock import VirtualClock
@@ -188,6 +190,11 @@ def make_webhooks(
     async def no_alarm(_endpoint: Endpoint, _why: str) -> None:
         """Nobody is told."""
 
+    def made_up(event_id: str, endpoint: Endpoint, _at: int) -> bytes:
+        if endpoint.form is Form.PAYSCRYPT:
+            return order_test_json()
+        return orjson.dumps({"id": event_id, "seq": 0})
+
     def notice(event_id: str, endpoint: Endpoint, why: str) -> bytes:
         return orjson.dumps({"id": event_id, "endpoint": str(endpoint.id), "why": why, "seq": 0})
 
@@ -196,7 +203,10 @@ def make_webhooks(
         outbox=outbox,
         sender=sender,
         open_secret=lambda _id, sealed: sealed,
-        encode=encode,
+        composers={
+            Form.STANDARD: StandardForm(encode),
+            Form.PAYSCRYPT: OrderForm(store.orders, order_hook_json),
+        },
         clock=clock,
         log=log,
         chance=lambda: chance,
@@ -212,6 +222,6 @@ def make_webhooks(
         seal=lambda _id, secret: secret,
         new_secret=lambda: b"\x07" * 24,
         check_url=lambda url: None if url.startswith("https://") else "write https://",
-        test_body=lambda event_id, _endpoint, _at_ms: orjson.dumps({"id": event_id, "seq": 0}),
+        test_body=made_up,
         clock=clock,
     )

@@ -7,9 +7,10 @@ from uuid import UUID
 
 from actors.core.webhook import Health, Pause
 from actors.ports import Store
-from actors.webhook_book import Attempt, Endpoint, Outcome, Owed, Owing, Progress
+from actors.webhook_book import Attempt, Endpoint, Form, Outcome, Owed, Owing, Progress
+from daemon.store import migrate, open_store
 from tests.helpers.ledger import grow, payment, record
-from tests.store.conftest import Opener
+from tests.store.conftest import Opener, ignore
 
 HERE, THERE, NOBODY = UUID(int=1), UUID(int=2), UUID(int=3)
 USER, LANE = UUID(int=77), UUID(int=88)
@@ -53,6 +54,7 @@ async def test_endpoints_are_kept_changed_and_removed(open_again: Opener):
         THERE,
         user_id=None,
         types=(),
+        form=Form.PAYSCRYPT,
         old_secret=b"\x01old",
         old_until_ms=9,
         health=Health(Pause.FAILING, 5, 2, 11),
@@ -75,6 +77,14 @@ async def test_endpoints_are_kept_changed_and_removed(open_again: Opener):
         assert await store.webhooks.remove_endpoint(THERE)
         assert not await store.webhooks.remove_endpoint(THERE)
         assert await store.webhooks.endpoints() == (endpoint(),)
+
+
+async def test_an_endpoint_of_before_there_were_forms_is_standard(sql_url: str):
+    async with open_store(sql_url, on_commit=ignore) as store:
+        await store.webhooks.add_endpoint(endpoint(form=Form.PAYSCRYPT), most=10)
+    migrate.downgrade(sql_url, "0005")
+    async with open_store(sql_url, on_commit=ignore) as store:
+        assert await store.webhooks.endpoints() == (endpoint(form=Form.STANDARD),)
 
 
 async def test_progress_is_recorded_as_a_whole(store: Store):
