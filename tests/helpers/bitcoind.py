@@ -354,6 +354,10 @@ class BitcoinNode:
         ]
         if self.family == "ltc":
             flags.append("-mempoolreplacement=1")
+        else:
+            # Knots takes nLockTime 21 for CAT-21's mark, also of its own wallet, which dates one
+            # transaction in ten by one of the last 100 heights (against fee sniping).
+            flags.append("-rejectparasites=0")
         flags += [f"-zmqpub{topic}={self.zmq_endpoint}" for topic in self._topics]
         return [*flags, *self._extra]
 

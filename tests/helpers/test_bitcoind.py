@@ -95,3 +95,14 @@ def test_an_idle_keep_alive_connection_does_not_hold_up_stopping(family: Family)
         node.restart()
         assert node.height() == 1
         idle.close()
+
+
+def test_what_its_wallet_sends_is_taken_whatever_its_date(btc_node: BitcoinNode) -> None:
+    """Knots by itself refuses nLockTime 21, which a wallet writes now and then below height 121."""
+    coin = btc_node.rpc("listunspent")[0]
+    left = {btc_node.new_address(): coins(base_units(coin["amount"]) - 100_000)}
+    spent = [{"txid": coin["txid"], "vout": coin["vout"]}]
+    raw = btc_node.rpc("createrawtransaction", spent, left, 21, True)
+    signed = btc_node.rpc("signrawtransactionwithwallet", raw)["hex"]
+    (verdict,) = btc_node.rpc("testmempoolaccept", [signed])
+    assert verdict["allowed"], verdict
