@@ -176,7 +176,11 @@ class _Builder:
             self._refuse(path, f"{file} can not be read: {error.strerror or error}")
 
     def http(self, server: ServerConfig) -> HttpConfig:
-        http = HttpConfig(host=self.value("http.host", str), port=self.value("http.port", int))
+        http = HttpConfig(
+            host=self.value("http.host", str),
+            port=self.value("http.port", int),
+            public_url=self.optional("http.public_url", str),
+        )
         if http.port and (http.host, http.port) == (server.host, server.port):
             self._refuse("http.port", f"is the same as server.port ({http.port}): choose another")
         if not _is_loopback(http.host):

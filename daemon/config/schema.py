@@ -96,10 +96,14 @@ class ServerConfig:
 
 @dataclass(frozen=True, slots=True)
 class HttpConfig:
-    """The REST listener. Port 0 lets the system choose (tests)."""
+    """The REST listener. Port 0 lets the system choose (tests).
+
+    `public_url` is scheme, host and port by which customers reach it; None: as they asked for it.
+    """
 
     host: str
     port: int
+    public_url: str | None
 
 
 @dataclass(frozen=True, slots=True)

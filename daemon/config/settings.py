@@ -163,6 +163,7 @@ _ROWS = [
     Setting("server.limits.stream_buffer_bytes", values.whole(4096, 2**30), 1024 * 1024),
     Setting("http.host", values.host, "127.0.0.1"),
     Setting("http.port", values.whole(0, 65535), 8080),
+    Setting("http.public_url", values.public_url),
     Setting("access.anonymous", values.choice(("off", "loopback"))),
     Setting("access.mtls_subjects", values.subjects, (), many=True),
     Setting("access.rate_per_s", values.seconds(0, 1_000_000), 100.0),

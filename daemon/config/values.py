@@ -23,6 +23,7 @@ _SCOPES = r"(?:read|write|admin)(?:\+(?:read|write|admin))*"
 _SUBJECT = re.compile(rf"({_SCOPES}):\s*(\S.{{0,499}})")
 _NEXT_SUBJECT = re.compile(rf",\s*(?={_SCOPES}:)")
 _HOST = re.compile(r"[0-9A-Za-z._:%-]+")
+_PUBLIC_HOST = re.compile(r"[0-9a-z.-]+|[0-9a-f:]+")
 
 
 def text(value: str, _base: Path) -> str:
@@ -129,6 +130,23 @@ def _split(value: str, example: str) -> SplitResult:
 
 def node_url(value: str, _base: Path) -> NodeUrl:
     return _node_url(value, ("http", "https"), "http://127.0.0.1:8332")
+
+
+def public_url(value: str, _base: Path) -> str:
+    """Scheme, host and perhaps a port; a slash at the end is left out."""
+    example = "https://pay.example.org"
+    parts = _split(value, example)
+    name, port = parts.hostname or "", parts.port
+    shown = f"[{name}]" if ":" in name else name
+    plain = f"{parts.scheme}://{shown}" + ("" if port is None else f":{port}")
+    if parts.scheme not in ("http", "https") or not _PUBLIC_HOST.fullmatch(name):
+        raise ValueError(f"write a whole http or https URL such as {example}")
+    if value.lower() not in (plain, f"{plain}/"):
+        raise ValueError(
+            f"write scheme, host and perhaps a port, and nothing else, such as {example}: the"
+            " payment page is at the root of its host"
+        )
+    return plain
 
 
 def evm_urls(value: str, _base: Path) -> tuple[NodeUrl, ...]:

@@ -362,6 +362,23 @@ def test_config_variable_names_the_file(load, tmp_path):
     assert config.warnings[0].startswith("no coin"), "TALLY_CONFIG is a known name"
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("https://pay.example.org", "https://pay.example.org"),
+        ("https://Pay.example.org/", "https://pay.example.org"),
+        ("http://127.0.0.1:8080", "http://127.0.0.1:8080"),
+        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+    ],
+)
+def test_public_urls(load, text, expected):
+    assert load(env={"TALLY_HTTP_PUBLIC_URL": text}).http.public_url == expected
+
+
+def test_without_a_public_url_there_is_none(load):
+    assert load().http.public_url is None
+
+
 def test_reload_says_what_applies_now_and_what_needs_a_restart(load):
     old = load("log: {level: info}\nhttp: {port: 8080}\n", {"BTC_DAEMON_PASS": "a"})
     new = load("log: {level: debug}\nhttp: {port: 8081}\n", {"BTC_DAEMON_PASS": "b"})

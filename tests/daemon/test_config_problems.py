@@ -220,3 +220,29 @@ def test_unreadable_credentials_are_named(tmp_path):
     lines = str(caught.value)
     assert "$CREDENTIALS_DIRECTORY" in lines
     assert "No such file" in lines
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "pay.example.org",
+        "ftp://pay.example.org",
+        "https://",
+        "https://pay.example.org/shop",
+        "https://pay.example.org?",
+        "https://pay.example.org/#",
+        "https://user@pay.example.org",
+        "https://pay.example.org:",
+        "https://pay.example.org:0443",
+        "https://pay.example.org:99999",
+        "https://pay_example.org",
+        "https://pay example.org",
+        "https://b\u00fccher.example",
+        "https://pay.example.org\\@evil.example",
+        "javascript:alert(1)",
+    ],
+)
+def test_a_public_url_is_the_root_of_a_host(report, text):
+    (line,) = report(env={"TALLY_HTTP_PUBLIC_URL": text})
+    assert line.startswith("environment TALLY_HTTP_PUBLIC_URL: http.public_url: ")
+    assert "such as https://pay.example.org" in line
