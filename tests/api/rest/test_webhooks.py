@@ -223,3 +223,51 @@ async def test_managing_them_needs_the_scope_for_it(client, house):
     await house.gate.load()
     response = await client.get("/v1/webhooks", headers={"Authorization": f"Bearer {token}"})
     assert (await problem(response))[:2] == (403, "FORBIDDEN")
+
+
+async def test_a_form_is_chosen_once_and_shown_everywhere(client, house):
+    made = await add(client, form="payscrypt")
+    path = f"/v1/webhooks/{made['id']}"
+    kinds = [
+        "invoice.covered",
+        "invoice.expired",
+        "invoice.cancelled",
+        "invoice.uncovered",
+        "invoice.settled",
+    ]
+    assert made["form"] == "payscrypt"
+    assert made["types"] == kinds
+    listed = await (await client.get("/v1/webhooks")).get_json()
+    assert [one["form"] for one in listed["items"]] == ["payscrypt"]
+    assert (await (await client.get(path)).get_json())["form"] == "payscrypt"
+    narrowed = await client.patch(path, json={"types": ["invoice.settled"]})
+    assert (await narrowed.get_json())["types"] == ["invoice.settled"]
+    widened = await client.patch(path, json={"types": []})
+    assert (await widened.get_json())["types"] == kinds
+    assert (await client.patch(path, json={"form": "standard"})).status_code == 422
+    paused = await (await client.post(f"{path}/pause")).get_json()
+    assert paused["form"] == "payscrypt"
+    tested = await (await client.post(f"{path}/test")).get_json()
+    assert tested["delivered"]
+    assert house.sender.sent[0].body["merchant_order_id"] == "webhook.test"
+    assert (await add(client))["form"] == "standard"
+    acts = await house.store.acts(before=None, limit=50)
+    added = [one.act.detail for one in reversed(acts) if one.act.act == "webhook.added"]
+    assert added == [f"{HOOK['url']} ({form})" for form in ("payscrypt", "standard")]
+
+
+async def test_what_does_not_go_with_a_form_is_refused(client):
+    response = await client.post("/v1/webhooks", json={**HOOK, "form": "paysrypt"})
+    assert (await problem(response))[1] == "INVALID_REQUEST"
+    made = await add(client, form="payscrypt")
+    strange = {"types": ["invoice.settled", "payment.seen"]}
+    for method, path, body in (
+        ("POST", "/v1/webhooks", {**HOOK, "form": "payscrypt", **strange}),
+        ("PATCH", f"/v1/webhooks/{made['id']}", strange),
+    ):
+        response = await client.open(path, method=method, json=body)
+        status, reason, detail = await problem(response)
+        assert (status, reason) == (422, "INVALID_REQUEST")
+        assert "payment.seen" in detail
+        assert "invoice.covered" in detail
+        assert (await response.get_json())["errors"][0]["pointer"] == "#/types"
