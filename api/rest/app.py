@@ -32,7 +32,7 @@ from api.rest.operation import JSON, Operation
 from api.rest.policies import Policies
 from api.rest.problems import Problem, problem
 from api.rest.service import Service
-from api.rest.streaming import StreamedResponse
+from api.rest.streaming import Body, Line, StreamedResponse, send_through
 from api.rest.users import Users
 from api.rest.views import Views
 from api.rest.waiting import WaitingRoom
@@ -56,6 +56,8 @@ _REASONS = {
 
 
 SEND_WITHIN_S = 60.0
+HTTP_1 = ("1.0", "1.1")
+"""Versions in which a connection has one response at a time."""
 
 
 class _Connection(TrioASGIHTTPConnection):
@@ -67,16 +69,26 @@ class _Connection(TrioASGIHTTPConnection):
 
     async def _send_response(self, send: Any, response: Any) -> None:
         if isinstance(response, StreamedResponse):
-            headers = encode_headers(response.headers)
-            await send(
-                {"type": "http.response.start", "status": response.status_code, "headers": headers}
-            )
-            await response.send_body(send)
-            with trio.move_on_after(SEND_WITHIN_S, shield=True):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await self._send_streamed(send, response)
             return
         with trio.move_on_after(SEND_WITHIN_S, shield=True):
             await super()._send_response(send, response)
+
+    async def _send_streamed(self, send: Any, response: StreamedResponse) -> None:
+        version, line = self.scope["http_version"], Line.of(self.scope)
+        own_line = line if version in HTTP_1 else None
+        if own_line is not None:
+            response.headers["Connection"] = "close"
+        headers = encode_headers(response.headers)
+        await send(
+            {"type": "http.response.start", "status": response.status_code, "headers": headers}
+        )
+        if self.scope["method"] != "HEAD":
+            if own_line is not None:
+                await own_line.hand_over(Body(response.work, chunked=version == "1.1"))
+            await send_through(response.work, send, line)
+        with trio.move_on_after(SEND_WITHIN_S, shield=True):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 class RestApp(QuartTrio):

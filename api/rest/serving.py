@@ -22,7 +22,8 @@ from hypercorn.typing import ConnectionState, LifespanState
 from hypercorn.utils import wrap_app
 
 from api.rest.app import RestApp
-from api.rest.streaming import HANG_UP
+from api.rest.departures import Departures
+from api.rest.streaming import Body, Line, send_body
 
 BACKLOG = 256
 GRACE_S = 3.0
@@ -57,9 +58,15 @@ class HttpStatistics:
 class _Connection(TCPServer):
     """Hypercorn's, which would outlive a peer that is gone until its idle time is up."""
 
+    line: Line
+
     async def _read_data(self) -> None:
         await super()._read_data()
         await self.idle_task.stop()
+
+    async def _close(self) -> None:
+        if self.line.body is None:
+            await super()._close()
 
 
 class HttpServer:
@@ -71,6 +78,8 @@ class HttpServer:
         self._max_connections = app.edge.limits.connections
         self._config = _config()
         self._context = WorkerContext(None)
+        self._wrapped = wrap_app(app, 0, "asgi")
+        self._departures = Departures()
         self._open: set[trio.SocketStream] = set()
         self._emptied = trio.Event()
         self._accepted = self._refused = self._failed = 0
@@ -93,6 +102,7 @@ class HttpServer:
             bound = await _bind(host, port, sockets)
             listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in bound]
             async with trio.open_nursery() as connections:
+                await connections.start(self._departures.run)
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(
                         partial(
@@ -133,12 +143,14 @@ class HttpServer:
         self._refusing = False
         self._accepted += 1
         self._open.add(stream)
-        state: Any = ConnectionState(LifespanState())
-        app = wrap_app(self._app, 0, "asgi")
-        HANG_UP.set(partial(trio.aclose_forcefully, stream))
         try:
-            # Hypercorn's annotation says TLS; what it does is for both.
-            await _Connection(app, self._config, self._context, state, stream)  # type: ignore[arg-type]
+            body = await self._talk(stream)
+            if body is not None:
+                with (
+                    trio.CancelScope() as sending,
+                    self._departures.watching(stream.socket.fileno(), sending.cancel),
+                ):
+                    await send_body(stream, body)
         except Exception as error:  # noqa: BLE001 - the boundary: one bad peer ends one connection
             self._failed += 1
             self._log.warning("an http connection failed", error=repr(error), exc_info=error)
@@ -147,6 +159,19 @@ class HttpServer:
             if not self._open:
                 self._emptied.set()
             await trio.aclose_forcefully(stream)
+
+    async def _talk(self, stream: trio.SocketStream) -> Body | None:
+        """Answer requests until the connection is closed, or nothing but a body is left to send."""
+        line = Line(stream)
+        state: Any = ConnectionState(LifespanState({Line.NAME: line}))
+        # Hypercorn's annotation says TLS; what it does is for both.
+        connection = _Connection(self._wrapped, self._config, self._context, state, stream)  # type: ignore[arg-type]
+        connection.line = line
+        with line.talking:
+            await connection
+        # Its parts hold one another, and a body is sent for hours: leave them to no collector.
+        vars(connection).clear()
+        return line.body
 
 
 async def serve(
