@@ -10,6 +10,8 @@ import pytest
 
 from tests.helpers.anvil import AnvilNode
 from tests.helpers.bitcoind import BitcoinNode, Family
+from tests.helpers.browser import Browser
+from tests.helpers.devtools import DevTools
 from tests.helpers.monero_wallet import MoneroWallet
 from tests.helpers.monerod import MoneroNode
 from tests.helpers.postgres import PostgresServer
@@ -103,3 +105,13 @@ def postgres_url(postgres_server: PostgresServer) -> Iterator[str]:
     url = postgres_server.create_database()
     yield url
     postgres_server.drop_database(url)
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A headless Chromium. Shared: each page is a profile of its own."""
+    for part in ("chromium", "fonts", "axe"):
+        if find(part) is None:
+            pytest.skip(how_to_install(part))
+    with DevTools(tmp_path_factory.mktemp("browser")) as tools:
+        yield Browser(tools)
