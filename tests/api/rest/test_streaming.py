@@ -38,6 +38,7 @@ async def until(condition) -> None:
 
 async def test_an_open_stream_is_one_task(house):
     async with http(house) as web:
+        await trio.testing.wait_all_tasks_blocked()
         before = tasks()
         async with web.events() as first, web.events() as second:
             await first.block()
