@@ -90,6 +90,16 @@ class Invoicing:
         """
         if not await self._store.has_user(user_id):
             return NoSuchUser(user_id)
+        accepted = self.parse_keys(keys)
+        if isinstance(accepted, KeyRefused):
+            return accepted
+        return await self._store.set_keys(user_id, accepted, at_ms=self._clock.now_ms())
+
+    def parse_keys(self, keys: Sequence[tuple[str, str]]) -> list[PublicKey] | KeyRefused:
+        """Check keys as (chain id, text); the first refusal, if there is one.
+
+        Raises PersistentError when a view key cannot be sealed.
+        """
         accepted: list[PublicKey] = []
         for chain_id, text in keys:
             chain = self.catalogue.chains.get(chain_id)
@@ -99,7 +109,7 @@ class Invoicing:
             if isinstance(key, KeyRefused):
                 return key
             accepted.append(key)
-        return await self._store.set_keys(user_id, accepted, at_ms=self._clock.now_ms())
+        return accepted
 
     async def account(self, user_id: UUID, chain_id: str) -> Account | None:
         """The user's current key for the chain."""
@@ -270,6 +280,11 @@ class Invoicing:
         if supervisor is None:
             return f"coin.{asset.chain}.daemon.url is not set"
         return supervisor.disabled_assets().get(asset.id)
+
+    def why_not(self, asset: Asset) -> AssetDisabled | None:
+        """Why an invoice for the asset would be refused now; None when it would not."""
+        supervisor, _network = self._usable(asset)
+        return supervisor if isinstance(supervisor, AssetDisabled) else None
 
     def _usable(self, asset: Asset) -> tuple[ChainSupervisor | AssetDisabled, str]:
         """The chain to create on and its network, or why it cannot be used."""

@@ -22,9 +22,11 @@ from actors.chain_watcher import WatchPolicy
 from actors.event_hub import EventHub
 from actors.idempotency import Idempotency
 from actors.invoicing import Invoicing
+from actors.orders import Orders
 from actors.outbox import Outbox
 from actors.ports import Committed, Store
 from actors.repeats import Repeats
+from actors.wallets import Wallets
 from daemon.admission import open_gate
 from daemon.clock import SystemClock
 from daemon.config import Config
@@ -165,6 +167,9 @@ async def _house(config: Config) -> AsyncIterator[House]:
                     audit=audit,
                     repeats=Repeats(invoicing, idempotency),
                     webhooks=webhooks,
+                    wallets=Wallets(invoicing, store=store, clock=clock),
+                    orders=Orders(invoicing, store=store, clock=clock),
+                    brands=store.brands,
                 )
         finally:
             nursery.cancel_scope.cancel()

@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from actors.audit import Audit
+from actors.brand_book import BrandBook
 from actors.chain_supervisor import ChainState, ChainSupervisor
 from actors.event_hub import EventHub
 from actors.gate import Gate
 from actors.invoicing import Invoicing
+from actors.orders import Orders
 from actors.outbox import Outbox
 from actors.ports import Store
 from actors.repeats import Repeats
+from actors.wallets import Wallets
 from actors.webhooks import Webhooks
 from daemon.keys import Keyring
 from daemon.metrics import Metrics
@@ -35,6 +38,9 @@ class House:
     audit: Audit
     repeats: Repeats
     webhooks: Webhooks
+    wallets: Wallets
+    orders: Orders
+    brands: BrandBook
 
     def status(self) -> str:
         """One line for `systemctl status`: each chain's height, and how many invoices are open."""

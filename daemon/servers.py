@@ -85,6 +85,9 @@ class Servers:
             audit=house.audit,
             repeats=house.repeats,
             webhooks=house.webhooks,
+            wallets=house.wallets,
+            orders=house.orders,
+            brands=house.brands,
         )
         async with trio.open_nursery() as nursery:
             try:

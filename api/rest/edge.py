@@ -7,13 +7,16 @@ from dataclasses import dataclass, field
 
 from actors.access_book import AccessBook
 from actors.audit import Audit
+from actors.brand_book import BrandBook
 from actors.chain_supervisor import ChainHealth
 from actors.event_hub import EventHub
 from actors.gate import Gate
 from actors.invoicing import Invoicing
+from actors.orders import Orders
 from actors.outbox import Outbox
 from actors.ports import Log, WallClock
 from actors.repeats import Repeats
+from actors.wallets import Wallets
 from actors.webhooks import Webhooks
 
 
@@ -55,6 +58,9 @@ class Edge:
     repeats: Repeats
     """Creating things with idempotency keys."""
     webhooks: Webhooks
+    wallets: Wallets
+    orders: Orders
+    brands: BrandBook
     limits: HttpLimits = field(default_factory=HttpLimits)
 
     def healths(self) -> list[ChainHealth]:

@@ -21,9 +21,11 @@ from actors.event_hub import EventHub
 from actors.gate import Gate, GateRules, Knock, TooMany, Unknown
 from actors.idempotency import Idempotency
 from actors.invoicing import Invoicing, NewInvoice
+from actors.orders import Orders
 from actors.outbox import Outbox
 from actors.ports import CommitListener, Store, WallClock
 from actors.repeats import Repeats
+from actors.wallets import Wallets
 from api.rest.edge import Edge, HttpLimits
 from daemon.keys import KeyPlace, Keyring, TonForm, Vault
 from daemon.store import MemoryStore
@@ -105,6 +107,8 @@ class House:
         self.audit = Audit(self.store, clock=self.clock)
         self.idempotency = Idempotency(self.store, clock=self.clock, log=self.log)
         self.repeats = Repeats(self.invoicing, self.idempotency)
+        self.wallets = Wallets(self.invoicing, store=self.store, clock=self.clock)
+        self.orders = Orders(self.invoicing, store=self.store, clock=self.clock)
         self.sender = ToldSender()
         self.webhooks = make_webhooks(
             self.store, self.hub, self.outbox, self.clock, self.log, self.sender
@@ -183,6 +187,9 @@ class House:
             audit=self.audit,
             repeats=self.repeats,
             webhooks=self.webhooks,
+            wallets=self.wallets,
+            orders=self.orders,
+            brands=self.store.brands,
             limits=limits or HttpLimits(),
         )
 
