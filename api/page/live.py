@@ -16,6 +16,19 @@ true the script closes the stream itself, and so may the server.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import blake2b
+
+import orjson
+from markupsafe import Markup
+
+from actors.chain_supervisor import ChainHealth
+from actors.core.assets import Catalogue
+from actors.core.invoice import Invoice
+from actors.order_book import Order
+from api.convert import format_instant
+from api.page.environment import render
+from api.page.view import View, page_view
+from api.page.words import words
 
 POLL_S = 5
 """What the script waits between two looks while it has no stream."""
@@ -31,11 +44,61 @@ class LivePart:
     """PENDING, CONFIRMING, SUCCESSFUL, EXPIRED or CANCELED."""
     final: bool
     """Nothing more is to be expected: settled or cancelled."""
-    html: str
+    html: Markup
     """The `<section id="live">`."""
+    headline: str
+    """The status in a word or two."""
     announcement: str
-    """The status in one sentence, for screen readers."""
+    """The status in one or two sentences, for screen readers."""
     document: bytes
     """All of this as one line of JSON."""
     changes_at_ms: int | None
     """The next instant at which time alone changes the part; None if it never does."""
+
+
+def live_part(
+    order: Order,
+    invoice: Invoice,
+    *,
+    language: str,
+    catalogue: Catalogue,
+    health: ChainHealth | None,
+    now_ms: int,
+) -> LivePart:
+    """The part in one of LANGUAGES; `health` is of the invoice's chain, None if it is not followed.
+
+    It depends on nothing else, and on the time only as `changes_at_ms` says.
+    """
+    spoken = words(language)
+    view = page_view(
+        order, invoice, catalogue=catalogue, health=health, now_ms=now_ms, words=spoken
+    )
+    html = render("live.html", language, view=view, **_deadline(view, language))
+    headline = spoken.text(view.headline)
+    announcement = f"{headline}. {spoken.text(view.text)}"
+    told = {
+        "status": view.status,
+        "final": view.final,
+        "headline": headline,
+        "announcement": announcement,
+        "html": html,
+    }
+    version = blake2b(orjson.dumps(told), digest_size=8).hexdigest()
+    return LivePart(
+        version=version,
+        status=view.status,
+        final=view.final,
+        # Rendered by a template that escapes.
+        html=Markup(html),  # noqa: S704
+        headline=headline,
+        announcement=announcement,
+        document=orjson.dumps({"version": version, **told}),
+        changes_at_ms=view.changes_at_ms,
+    )
+
+
+def _deadline(view: View, language: str) -> dict[str, str]:
+    if view.instructions is None:
+        return {}
+    at_ms = view.instructions.deadline_ms
+    return {"deadline": words(language).instant(at_ms), "deadline_iso": format_instant(at_ms)}

@@ -141,7 +141,7 @@ _INVOICE = _object(
         "payment_uri": _maybe(
             _text(
                 "A link, or QR code, that fills in address, missing amount and memo in the payer's"
-                " wallet, while there is something to pay; only on TON."
+                " wallet, while there is something to pay: BIP 21, ERC-681, `monero:`, `ton:`."
             )
         ),
         "status": _text(

@@ -1,4 +1,4 @@
-"""What a payer on TON is told: an address, or a link with the comment; over GoiPay and REST."""
+"""Links of every family; and what a payer on TON is told, over GoiPay and REST."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from actors.core.assets import Catalogue
+from actors.core.assets import Asset, Catalogue, Chain
+from actors.core.chain_events import OutPoint
 from actors.core.invoice import Invoice, State
-from api.payment_link import payment_link, where_to_pay
+from actors.core.payment import Payment
+from api.payment_link import due_base, payment_link, where_to_pay
 from api.rest.app import create_app
 from daemon.keys import TonForm, Wallet
 from tests.daemon.keys.ton_samples import friendly_of
@@ -52,10 +54,79 @@ def test_a_link_has_all_that_a_payment_needs():
     assert payment_link(invoice_of(required_base=0), CATALOGUE) == f"ton://transfer/{ADDRESS}"
 
 
+EVM_ADDRESS = "0x8ba1f109551bD432803012645Ac136ddd64DBA72"
+XMR_ADDRESS = "8" + "A" * 94
+LINKS = {
+    # BIP 21: whole coins with a point, exactly.
+    ("btc", "BTC", "main", "bc1qexample", 1_500_001): "bitcoin:bc1qexample?amount=0.01500001",
+    ("btc", "BTC", "regtest", "bcrt1q", 21 * 10**14): "bitcoin:bcrt1q?amount=21000000",
+    ("btc", "BTC", "main", "bc1qexample", 0): "bitcoin:bc1qexample",
+    ("ltc", "LTC", "main", "ltc1qexample", 1): "litecoin:ltc1qexample?amount=0.00000001",
+    # ERC-681: base units; the chain is always named.
+    ("eth", "ETH", "1", EVM_ADDRESS, 10**18 + 1): (
+        f"ethereum:{EVM_ADDRESS}@1?value=1000000000000000001"
+    ),
+    ("bnb", "BNB", "56", EVM_ADDRESS, 5): f"ethereum:{EVM_ADDRESS}@56?value=5",
+    ("eth", "ETH", "11155111", EVM_ADDRESS, 0): f"ethereum:{EVM_ADDRESS}@11155111",
+    ("eth", "HOUSE_TOKEN", "1", EVM_ADDRESS, 2_500_000): (
+        f"ethereum:0x{'0' * 40}@1/transfer?address={EVM_ADDRESS}&uint256=2500000"
+    ),
+    ("eth", "HOUSE_TOKEN", "1", EVM_ADDRESS, 0): (
+        f"ethereum:0x{'0' * 40}@1/transfer?address={EVM_ADDRESS}"
+    ),
+    ("xmr", "XMR", "mainnet", XMR_ADDRESS, 10**12 // 4): f"monero:{XMR_ADDRESS}?tx_amount=0.25",
+    ("xmr", "XMR", "mainnet", XMR_ADDRESS, 0): f"monero:{XMR_ADDRESS}",
+    ("ton", "TON", "mainnet", ADDRESS, 7): f"ton://transfer/{ADDRESS}?amount=7",
+}
+
+
+@pytest.mark.parametrize(("asked", "link"), LINKS.items())
+def test_every_family_has_its_link(asked, link):
+    chain, asset, network, address, required_base = asked
+    terms = replace(
+        TERMS,
+        chain=chain,
+        asset=asset,
+        network=network,
+        address=address,
+        required_base=required_base,
+    )
+    assert payment_link(Invoice(terms), CATALOGUE) == link
+
+
+def payment(amount_base: int, **changes) -> Payment:
+    return Payment(OutPoint(bytes(32), 0), amount_base, "BTC", 0, late=False, **changes)
+
+
+def test_the_link_asks_for_what_is_missing():
+    invoice = replace(Invoice(TERMS), payments=(payment(20_000_000),))
+    assert due_base(invoice) == 30_000_000
+    assert payment_link(invoice, CATALOGUE) == "bitcoin:bcrt1qexample?amount=0.3"
+    late = replace(invoice, payments=(replace(payment(20_000_000), late=True),))
+    assert payment_link(late, CATALOGUE) == "bitcoin:bcrt1qexample?amount=0.5"
+    for state, payments in ((State.SEEN, (payment(50_000_000),)), (State.EXPIRED, ())):
+        assert due_base(replace(invoice, state=state, payments=payments)) == 0
+
+
+def test_no_link_leads_to_another_chain_than_the_invoice_s():
+    """A wallet takes a link without a chain id for Ethereum's main network."""
+    for network in ("regtest", "", "0", "01", "1 "):
+        terms = replace(TERMS, chain="eth", asset="ETH", network=network)
+        assert payment_link(Invoice(terms), CATALOGUE) is None
+    doge = Asset("DOGE", "doge", "DOGE", "Dogecoin", 8)
+    for name, scheme in (("Dogecoin", "dogecoin"), ("Two Words", None), ("Ünlaut", None)):
+        chain = Chain("doge", name, "bitcoin", "DOGE", 60, 20)
+        invoice = Invoice(replace(TERMS, chain="doge", asset="DOGE"))
+        link = payment_link(invoice, Catalogue(chains=[chain], assets=[doge]))
+        assert link == (scheme and f"{scheme}:bcrt1qexample?amount=0.5")
+    unknown = Chain("doge", "Dogecoin", "other", "DOGE", 60, 20)
+    assert payment_link(invoice, Catalogue(chains=[unknown], assets=[doge])) is None
+
+
 def test_no_link_where_there_is_nothing_to_pay_or_to_know():
-    assert payment_link(Invoice(TERMS), CATALOGUE) is None
     for state in set(State) - {State.PENDING}:
         assert payment_link(replace(invoice_of(), state=state), CATALOGUE) is None
+        assert payment_link(replace(Invoice(TERMS), state=state), CATALOGUE) is None
     assert payment_link(invoice_of(asset="GONE"), CATALOGUE) is None
     assert payment_link(invoice_of(), Catalogue(chains=[], assets=[])) is None
 
