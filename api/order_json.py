@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
-
 import orjson
 
 from actors.core.invoice import State
+from actors.order_status import STATUSES
 from actors.webhook_forms import Reference
 from actors.webhooks import TEST
 from api.proto_json import to_json
 from proto.payscrypt.pg import OrderStatus, WebhookOrder
-
-_STATUS = MappingProxyType(
-    {
-        State.PENDING: OrderStatus.PENDING,
-        State.SEEN: OrderStatus.CONFIRMING,
-        State.SETTLED: OrderStatus.SUCCESSFUL,
-        State.EXPIRED: OrderStatus.EXPIRED,
-        State.CANCELLED: OrderStatus.CANCELED,
-    }
-)
 
 
 def order_hook_json(reference: Reference, state: State) -> bytes:
@@ -29,7 +18,7 @@ def order_hook_json(reference: Reference, state: State) -> bytes:
         id=reference.order_id,
         pg_wallet_id=reference.wallet_id,
         merchant_order_id=reference.merchant_order_id,
-        status=_STATUS[state],
+        status=OrderStatus(STATUSES[state]),
     )
     return orjson.dumps(to_json(message))
 

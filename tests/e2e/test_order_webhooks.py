@@ -109,28 +109,3 @@ def test_every_status_arrives_in_order_however_often_it_is_killed(
     for hook in server.hooks:
         assert is_genuine(hook, made["secret"])
     Webhook(made["secret"]).verify(server.taken[-1].body, server.taken[-1].headers)
-
-
-def test_the_command_line(make_daemon):
-    daemon = make_daemon(env=ALLOW_LOOPBACK)
-    daemon.start()
-    with HookServer() as server:
-        made = daemon.command("webhooks", "add", server.url, "--form", "payscrypt")
-        secret = made.stdout.strip()
-        assert secret.startswith("whsec_"), made.stderr
-        row = daemon.command("webhooks", "list").stdout.splitlines()[1]
-        assert "payscrypt" in row
-        tested = daemon.command("webhooks", "test", row.split()[0])
-        assert "delivered: HTTP 200" in tested.stdout, tested.stderr
-        (hook,) = server.hooks
-        assert is_genuine(hook, secret)
-        assert json.loads(hook.body)["merchant_order_id"] == "webhook.test"
-        refused = daemon.command(
-            "webhooks", "add", server.url, "--form", "payscrypt", "--type", "payment.seen"
-        )
-        assert refused.returncode == 1
-        assert "payment.seen" in refused.stderr
-        assert "invoice.settled" in refused.stderr
-        misspelt = daemon.command("webhooks", "add", server.url, "--form", "paysrypt")
-        assert misspelt.returncode == 1
-        assert "payscrypt" in misspelt.stderr

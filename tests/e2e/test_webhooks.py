@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hmac
 import io
 import json
 import os
 import random
 import subprocess
+from base64 import b64decode
 from collections import defaultdict
 from pathlib import Path
 from unittest import mock
@@ -128,6 +130,24 @@ def test_the_command_line(tmp_path: Path):
         with pytest.raises(WebhookVerificationError):
             Webhook(wrong).verify(hook.body, hook.headers)
         assert not node_verifies(hook, wrong)
+
+
+def test_the_form_of_orders_on_the_command_line(tmp_path: Path):
+    with Daemon(tmp_path, env=LOCAL) as daemon, HookServer() as server:
+        secret = said(daemon, "add", server.url, "--form", "payscrypt")
+        row = said(daemon, "list").splitlines()[1]
+        assert "payscrypt" in row
+        assert "delivered: HTTP 200" in said(daemon, "test", row.split()[0])
+        other = refused(daemon, "add", server.url, "--form", "payscrypt", "--type", "payment.seen")
+        assert "payment.seen" in other
+        assert "invoice.settled" in other
+        assert "payscrypt" in refused(daemon, "add", server.url, "--form", "paysrypt")
+    (hook,) = server.hooks
+    assert json.loads(hook.body)["merchant_order_id"] == "webhook.test"
+    key = b64decode(secret.removeprefix("whsec_"))
+    signature = hmac.digest(key, hook.body, "sha256").hex()
+    assert hook.headers["x-payscrypt-signature"] == signature
+    Webhook(secret).verify(hook.body, hook.headers)
 
 
 def test_no_daemon_answers(tmp_path: Path):
