@@ -7,6 +7,7 @@ completes it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
@@ -48,6 +49,10 @@ class OrderBook(Protocol):
     async def order(self, order_id: int) -> Order | None: ...
 
     async def order_of_invoice(self, invoice_id: UUID) -> Order | None: ...
+
+    async def orders_of_invoices(self, invoice_ids: Collection[UUID]) -> tuple[Order, ...]:
+        """Those of these invoices, any number of them, that are orders."""
+        ...
 
     async def newest_order(self, user_id: UUID, merchant_order_id: str) -> Order | None:
         """The one of the highest attempt."""

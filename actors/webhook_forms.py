@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol
@@ -62,8 +62,8 @@ class Composer(Protocol):
         """All that can be sent in this form; empty: every kind, and notices."""
         ...
 
-    async def concerns(self, invoice_id: UUID, /) -> bool:
-        """Whether endpoints of this form are sent events of the invoice at all."""
+    async def concerned(self, invoice_ids: Collection[UUID], /) -> Collection[UUID]:
+        """Those of which endpoints of this form are sent events at all."""
         ...
 
     async def chosen(self, events: Sequence[Published], /) -> Sequence[Published]:
@@ -87,8 +87,8 @@ class StandardForm:
     def __init__(self, encode: Callable[[Published], bytes]) -> None:
         self._encode = encode
 
-    async def concerns(self, _invoice_id: UUID, /) -> bool:
-        return True
+    async def concerned(self, invoice_ids: Collection[UUID], /) -> Collection[UUID]:
+        return invoice_ids
 
     async def chosen(self, events: Sequence[Published], /) -> Sequence[Published]:
         return events
@@ -120,47 +120,49 @@ class OrderForm:
         self._orders = orders
         self._encode = encode
         self._most = most
-        self._found: OrderedDict[UUID, Reference | None] = OrderedDict()
+        self._memory: OrderedDict[UUID, Reference | None] = OrderedDict()
 
     @property
     def remembered(self) -> int:
         """Invoices in memory."""
-        return len(self._found)
+        return len(self._memory)
 
-    async def concerns(self, invoice_id: UUID, /) -> bool:
-        return await self._reference(invoice_id) is not None
+    async def concerned(self, invoice_ids: Collection[UUID], /) -> Collection[UUID]:
+        found = await self._references(invoice_ids)
+        return {one for one, reference in found.items() if reference is not None}
 
     async def chosen(self, events: Sequence[Published], /) -> Sequence[Published]:
-        return [
-            one
-            for one in events
-            if one.type in ORDER_KINDS and await self._reference(one.invoice_id) is not None
-        ]
+        changes = [one for one in events if one.type in ORDER_KINDS]
+        orders = await self.concerned([one.invoice_id for one in changes])
+        return [one for one in changes if one.invoice_id in orders]
 
     async def body(self, event: Published, /) -> bytes | None:
         state = ORDER_KINDS.get(event.type)
         if state is None:
             return None
-        reference = await self._reference(event.invoice_id)
+        reference = (await self._references([event.invoice_id]))[event.invoice_id]
         return None if reference is None else self._encode(reference, state)
 
     def headers(self, signed: Signed, /) -> Mapping[str, str]:
         digest = hmac.new(signed.secret, signed.body, hashlib.sha256)
         return {"X-Delivery-Id": signed.event_id, "X-Payscrypt-Signature": digest.hexdigest()}
 
-    async def _reference(self, invoice_id: UUID) -> Reference | None:
-        found = self._found
-        if invoice_id in found:
-            found.move_to_end(invoice_id)
-            return found[invoice_id]
-        order = await self._orders.order_of_invoice(invoice_id)
-        reference = (
-            None if order is None else Reference(order.id, order.wallet_id, order.merchant_order_id)
-        )
-        found[invoice_id] = reference
-        while len(found) > self._most:
-            found.popitem(last=False)
-        return reference
+    async def _references(self, invoice_ids: Collection[UUID]) -> dict[UUID, Reference | None]:
+        """Of each invoice, None where it is no order."""
+        memory = self._memory
+        found = {one: memory[one] for one in invoice_ids if one in memory}
+        new = {one: None for one in invoice_ids if one not in found}
+        for one in found:
+            memory.move_to_end(one)
+        if new:
+            found |= new
+            for order in await self._orders.orders_of_invoices(new):
+                reference = Reference(order.id, order.wallet_id, order.merchant_order_id)
+                found[order.invoice_id] = reference
+            memory.update((one, found[one]) for one in new)
+            while len(memory) > self._most:
+                memory.popitem(last=False)
+        return found
 
 
 def request_headers(

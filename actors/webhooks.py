@@ -336,8 +336,8 @@ class Webhooks:
             return CannotRedeliver(
                 f"more than {MOST_OWED} events happened in this time; ask for less of it at once"
             )
-        concerns = self._composer(endpoint).concerns
-        events = [one for one in found if await concerns(one[1])]
+        concerned = await self._composer(endpoint).concerned({one[1] for one in found})
+        events = [one for one in found if one[1] in concerned]
         return await self._owe_again(webhook_id, events)
 
     async def _owe_again(

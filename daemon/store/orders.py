@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import asdict
 from functools import partial
 from typing import Protocol, TypeVar
@@ -15,6 +15,9 @@ from actors.order_book import Order
 from daemon.store.schema import orders
 
 T = TypeVar("T")
+
+_AT_ONCE = 500
+"""Values in one statement: below every limit on parameters."""
 
 
 class _Run(Protocol):
@@ -36,6 +39,9 @@ class SqlOrders:
 
     async def order_of_invoice(self, invoice_id: UUID) -> Order | None:
         return await self._read(partial(_first, which=orders.c.invoice_id == invoice_id))
+
+    async def orders_of_invoices(self, invoice_ids: Collection[UUID]) -> tuple[Order, ...]:
+        return await self._read(partial(_of_invoices, invoice_ids=list(invoice_ids)))
 
     async def newest_order(self, user_id: UUID, merchant_order_id: str) -> Order | None:
         return await self._read(partial(_first, which=_named(user_id, merchant_order_id)))
@@ -74,6 +80,10 @@ class MemoryOrders:
         await trio.lowlevel.checkpoint()
         return self._by_invoice.get(invoice_id)
 
+    async def orders_of_invoices(self, invoice_ids: Collection[UUID]) -> tuple[Order, ...]:
+        await trio.lowlevel.checkpoint()
+        return tuple(self._by_invoice[one] for one in invoice_ids if one in self._by_invoice)
+
     async def newest_order(self, user_id: UUID, merchant_order_id: str) -> Order | None:
         await trio.lowlevel.checkpoint()
         attempts = self._by_name.get((user_id, merchant_order_id))
@@ -93,6 +103,15 @@ def _named(user_id: UUID, merchant_order_id: str) -> ColumnElement[bool]:
 
 def _first(connection: Connection, which: ColumnElement[bool]) -> Order | None:
     return next(iter(_newest(connection, which, 1)), None)
+
+
+def _of_invoices(connection: Connection, invoice_ids: list[UUID]) -> tuple[Order, ...]:
+    found: list[Order] = []
+    for start in range(0, len(invoice_ids), _AT_ONCE):
+        part = invoice_ids[start : start + _AT_ONCE]
+        rows = connection.execute(select(orders).where(orders.c.invoice_id.in_(part)))
+        found += (Order(**row._asdict()) for row in rows)
+    return tuple(found)
 
 
 def _newest(connection: Connection, which: ColumnElement[bool], limit: int) -> tuple[Order, ...]:

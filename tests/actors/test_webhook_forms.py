@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Collection
 from uuid import UUID
 
 import orjson
@@ -45,11 +46,10 @@ def store(hub: EventHub) -> FaultyStore:
     return FaultyStore(hub.publish)
 
 
-async def order(world: WebhookWorld, number: int, *, user_id: UUID = SHOP) -> None:
-    """Order `number`: its row, and then its invoice."""
-    row = Order(
-        id=1_000_000 + number,
-        invoice_id=UUID(int=number << 64 | number),
+def row(order_id: int, invoice_id: UUID, number: int = 0, *, user_id: UUID = SHOP) -> Order:
+    return Order(
+        id=order_id,
+        invoice_id=invoice_id,
         user_id=user_id,
         wallet_id=7,
         merchant_order_id=f"№ {number}",
@@ -59,7 +59,12 @@ async def order(world: WebhookWorld, number: int, *, user_id: UUID = SHOP) -> No
         merchant_name="",
         created_at_ms=0,
     )
-    assert await world.store.orders.claim_order(row) == row
+
+
+async def order(world: WebhookWorld, number: int, *, user_id: UUID = SHOP) -> None:
+    """Order `number`: its row, and then its invoice."""
+    claimed = row(1_000_000 + number, UUID(int=number << 64 | number), number, user_id=user_id)
+    assert await world.store.orders.claim_order(claimed) == claimed
     await world.create(number, user_id=user_id)
 
 
@@ -345,17 +350,17 @@ async def test_a_row_of_what_it_is_not_sent_goes_without_a_request(autojump_cloc
 
 async def test_a_store_that_fails_delays_and_loses_nothing(autojump_clock, store, hub):
     async with open_world(store, hub) as world:
-        found = store.orders.order_of_invoice
+        found = store.orders.orders_of_invoices
         failures = 3
 
-        async def of_invoice(invoice_id):
+        async def of_invoices(invoice_ids):
             nonlocal failures
             if failures:
                 failures -= 1
                 raise TransientError("database.url is away")
-            return await found(invoice_id)
+            return await found(invoice_ids)
 
-        store.orders.order_of_invoice = of_invoice
+        store.orders.orders_of_invoices = of_invoices
         await add(world)
         await order(world, 1)
         await world.pay(1)
@@ -369,26 +374,13 @@ class _Rows:
     """An order book that counts what it is asked; odd invoices are orders."""
 
     def __init__(self) -> None:
-        self.asked: list[UUID] = []
+        self.asked: list[list[int]] = []
 
-    async def order_of_invoice(self, invoice_id: UUID) -> Order | None:
+    async def orders_of_invoices(self, invoice_ids: Collection[UUID]) -> tuple[Order, ...]:
         await trio.lowlevel.checkpoint()
-        self.asked.append(invoice_id)
-        number = invoice_id.int
-        if number % 2 == 0:
-            return None
-        return Order(
-            id=number,
-            invoice_id=invoice_id,
-            user_id=SHOP,
-            wallet_id=1,
-            merchant_order_id=str(number),
-            attempt=1,
-            description="",
-            callback_url="",
-            merchant_name="",
-            created_at_ms=0,
-        )
+        numbers = [one.int for one in invoice_ids]
+        self.asked.append(numbers)
+        return tuple(row(number, UUID(int=number)) for number in numbers if number % 2)
 
 
 def event(seq: int, number: int, kind: str) -> Published:
@@ -410,15 +402,18 @@ async def test_the_store_is_asked_once_and_memory_is_bounded():
     ]  # fmt: skip
     chosen = await form.chosen(events)
     assert [one.seq for one in chosen] == [2, 4, 6]
-    assert [one.int for one in rows.asked] == [1, 2, 3]
+    assert rows.asked == [[1, 2, 3]]
     body = orjson.loads(await form.body(events[4]))
     assert (body["id"], body["status"]) == ("1", "SUCCESSFUL")
     assert await form.body(events[0]) is None
     assert await form.body(events[3]) is None
-    assert len(rows.asked) == 3
-    assert await form.concerns(UUID(int=5))
+    assert len(rows.asked) == 1, "what is known is not asked for"
+    assert await form.concerned([UUID(int=5)]) == {UUID(int=5)}
     assert form.remembered == 3
-    assert await form.concerns(UUID(int=1)), "what was asked for lately is remembered"
-    assert len(rows.asked) == 4
-    assert await form.concerns(UUID(int=3))
-    assert [one.int for one in rows.asked] == [1, 2, 3, 5, 3]
+    await form.concerned([UUID(int=1), UUID(int=2)])
+    assert rows.asked[1:] == [[5]], "what was of use lately is remembered"
+    await form.concerned([UUID(int=3)])
+    assert rows.asked[2:] == [[3]]
+    many = [UUID(int=number) for number in range(10, 20)]
+    assert len(await form.concerned(many)) == 5
+    assert form.remembered == 3

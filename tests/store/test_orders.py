@@ -44,6 +44,17 @@ async def test_an_order_is_found_by_all_its_names(open_again: Opener):
         assert await orders.newest_order(ALICE, "other") is None
 
 
+async def test_orders_are_found_among_many_invoices(store: Store):
+    mine = [another(order_id, attempt=order_id) for order_id in (1, 700, 1400)]
+    for order in mine:
+        await store.orders.claim_order(order)
+    asked = [UUID(int=number) for number in range(1, 1402)]
+    found = await store.orders.orders_of_invoices(asked)
+    assert sorted(found, key=lambda one: one.id) == mine
+    assert await store.orders.orders_of_invoices(asked[1:9]) == ()
+    assert await store.orders.orders_of_invoices([]) == ()
+
+
 async def test_the_first_claim_stands(store: Store):
     orders = store.orders
     assert await orders.claim_order(FIRST) == FIRST
