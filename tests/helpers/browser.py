@@ -94,6 +94,8 @@ class Page:
         """Errors on the console, broken security policies, dialogs, requests to other hosts."""
         self.requests: list[str] = []
         """Every address that was asked for."""
+        self.transferred: dict[str, int] = {}
+        """Bytes of each request that is finished, by its number, as they came over the wire."""
         self.blocked: list[re.Pattern[str]] = []
         """Requests whose addresses match are failed, as a network would."""
         self.excused: list[re.Pattern[str]] = []
@@ -280,7 +282,7 @@ class Page:
 
     def screenshot(self, file: Path | None = None, *, selector: str = "") -> bytes:
         """The page at full length, or only what matches, as PNG."""
-        options: Json = {"captureBeyondViewport": True}
+        options: Json = {"captureBeyondViewport": True, "optimizeForSpeed": file is None}
         if selector:
             options["clip"] = {
                 **self.evaluate(
@@ -350,6 +352,8 @@ class Page:
                 self._let_through(event)
             case "Page.lifecycleEvent" if event["name"] == "load":
                 self._finished.add(event["loaderId"])
+            case "Network.loadingFinished":
+                self.transferred[event["requestId"]] = int(event["encodedDataLength"])
             case "Page.javascriptDialogOpening":
                 self.problems.append(f"dialog: {event['message']}")
                 self._tell("Page.handleJavaScriptDialog", accept=False)

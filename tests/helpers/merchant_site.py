@@ -33,7 +33,7 @@ _PAGE = """<!DOCTYPE html>
 """
 
 
-@dataclass
+@dataclass(eq=False)
 class Purchase:
     """What the shop knows of one sale."""
 
@@ -64,11 +64,17 @@ class Purchase:
 class MerchantSite:
     """One shop with its own server; use as a context manager. Nothing of it may fail silently."""
 
-    def __init__(self, *, api: str, api_key: str = "", wallet_id: int = 0) -> None:
-        """`api` is the daemon's address; key, wallet and `secret` may be set later."""
+    def __init__(self, api: str) -> None:
+        """`api` is the daemon's address; what is only known once there is a merchant comes later.
+
+        That is the API key, the wallets and the secret.
+        """
         self.api = api
-        self.api_key = api_key
-        self.wallet_id = wallet_id
+        self.api_key = ""
+        self.wallet_id = 0
+        """The one that it sells with."""
+        self.wallet_ids: set[int] = set()
+        """All of the merchant's."""
         self.secret = ""
         """`whsec_…`, of the webhook that leads here."""
         self.purchases: dict[str, Purchase] = {}
@@ -150,6 +156,13 @@ class MerchantSite:
             probe, f"order {purchase.number} reads back {status}", timeout_s=timeout_s
         )
 
+    def until_value(self, purchase: Purchase, value_base: int) -> None:
+        """Wait until the order reads back with so much received."""
+        wait_until(
+            lambda: int(self.read(purchase)["value"]) == value_base,
+            f"{value_base} were received for order {purchase.number}",
+        )
+
     def until_heard(self, purchase: Purchase, *statuses: str, timeout_s: float = 30.0) -> None:
         """Wait until webhooks have told these statuses, in this order and no others."""
         wait_until(
@@ -201,10 +214,8 @@ class MerchantSite:
         told = json.loads(body)
         with self._lock:
             purchase = self.purchases.get(told["merchant_order_id"])
-        if purchase is None or (told["id"], told["pg_wallet_id"]) != (
-            purchase.id,
-            str(self.wallet_id),
-        ):
+        is_ours = purchase is not None and told["id"] == purchase.id
+        if purchase is None or not is_ours or int(told["pg_wallet_id"]) not in self.wallet_ids:
             self.faults.append(f"a webhook of an order that is not ours: {told}")
             return 404
         read_back = self.read(purchase)["status"]

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import segno
 
 from tests.helpers.browser import Browser, Page
+from tests.helpers.qr_reader import read_qr
 
 HEAD = (
     '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>A page</title>'
@@ -179,3 +181,11 @@ def test_a_person_s_hands(pages: Pages, page: Page) -> None:
     page.evaluate("document.title = ''")
     page.press("Enter")
     assert page.evaluate("document.title") == "one"
+
+
+def test_qr_codes_are_read_off_the_screen(pages: Pages, page: Page) -> None:
+    said = ["bitcoin:bcrt1q?amount=0.1", "ethereum:0x00@1?value=1"]
+    drawn = [segno.make_qr(text).svg_inline(scale=4, border=4, light="#fff") for text in said]
+    page.open(pages.put('<div style="padding: 2em; background: #357">' + "<hr>".join(drawn)))
+    assert sorted(read_qr(page.screenshot())) == said
+    assert read_qr(page.screenshot(selector="h1")) == []
