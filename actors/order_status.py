@@ -46,9 +46,9 @@ def confirmations_of(invoice: Invoice, tip_height: int | None) -> int:
     or while one of those is in no block; `tip_height` is the chain's, None when it is not known.
 
     While an order is CONFIRMING the number stays below `Invoice.confirmations`, and once it is
-    SUCCESSFUL it is not: what settles may be more than depth below the tip (the chain's own word
-    for final, more blocks for a payment that could be replaced), and a block is counted a moment
-    before or after the facts that follow from it.
+    SUCCESSFUL it is not, unless a reorg took something back: what settles may be more than depth
+    below the tip (the chain's own word for final, more blocks for a payment that could be
+    replaced), and a block is counted a moment before or after the facts that follow from it.
     """
     heights = [payment.height for payment in invoice.payments if payment.height is not None]
     tip = max([*heights, *([] if tip_height is None else [tip_height])], default=0)
@@ -64,6 +64,6 @@ def confirmations_of(invoice: Invoice, tip_height: int | None) -> int:
         return 0
     if invoice.state is State.SEEN:
         return min(depth, max(0, invoice.confirmations - 1))
-    if invoice.state is State.SETTLED and not invoice.reversed:
+    if invoice.state is State.SETTLED and depth and not invoice.reversed:
         return max(depth, invoice.confirmations)
     return depth

@@ -69,6 +69,9 @@ EVM_KEY = (
 )
 TON_KEY = "3d1abea3e07fa3e6f52e9cfd47b860fa38ce133e2d7d927fc3dd55e8228074f4"
 
+NETWORKS = {"ton": "mainnet", "xmr": "fakechain"}
+"""Of the chains that have no regtest."""
+
 VAULT_KEY = KeyPlace(key=bytes(range(32)), file=Path("unused"), default=False, source="a test")
 
 
@@ -212,7 +215,7 @@ async def open_house(
             chain,
             clock=clock,
             asset=CATALOGUE.chains[chain].coin,
-            network="mainnet" if chain == "ton" else "regtest",
+            network=NETWORKS.get(chain, "regtest"),
         )
         for chain in chains
     }
