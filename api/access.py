@@ -10,6 +10,7 @@ from actors.access_book import Scope
 from actors.gate import TooMany, Unknown
 from actors.idempotency import IdempotencyRefusal, KeyMalformed, KeyReused, StillAtWork
 from api.errors import KINDS, Answer
+from api.payscrypt import CREATE_ORDER, PUBLIC_ORDER
 
 PROXY_HEADERS = ("forwarded", "x-forwarded-for", "x-real-ip")
 """Somebody else's request, handed on: that it comes from loopback then says nothing."""
@@ -24,7 +25,10 @@ RPC_SCOPES: dict[str, Scope] = {
 }
 FOR_THE_WHOLE_DAEMON = frozenset({"/user.v1.UserService/RegisterUser"})
 """RPCs that a key restricted to one user cannot use."""
-_OPEN = "/grpc.health.v1."
+NEEDS_A_KEY: dict[str, Scope] = {CREATE_ORDER: Scope.WRITE}
+"""RPCs that nobody calls without an API key, whatever the configuration allows on loopback; it is
+shown as `apikey`, or as everywhere, and the store is asked for it each time."""
+_OPEN = ("/grpc.health.v1.", PUBLIC_ORDER)
 _REFLECTION = "/grpc.reflection."
 _OWN = "/tally.v1."
 _READING = ("Get", "List", "Watch", "Explain")
@@ -65,7 +69,7 @@ def scope_of_rpc(path: str) -> Scope | None:
         if method.startswith(_READING):
             return Scope.READ
         return Scope.WRITE if method.startswith(_WRITING) else Scope.ADMIN
-    return RPC_SCOPES.get(path, Scope.ADMIN)
+    return NEEDS_A_KEY.get(path) or RPC_SCOPES.get(path, Scope.ADMIN)
 
 
 def refused(found: Unknown | TooMany) -> Answer:

@@ -16,9 +16,11 @@ from api.grpc.gatekeeper import gatekeeper
 from api.grpc.goipay import InvoiceService, UserService
 from api.grpc.health import SERVING
 from api.grpc.limits import Limits
+from api.grpc.payscrypt import PgApi
 from api.grpc.server import ListenError, Server
 from api.grpc.tally import InvoiceService as TallyInvoiceService
 from api.grpc.tls import TlsSettingsError, server_context
+from api.payscrypt_calls import PayscryptCalls
 from api.rest.app import create_app
 from api.rest.edge import Edge
 from api.rest.serving import HttpListenError, serve
@@ -50,8 +52,11 @@ class Servers:
             house.invoicing, house.repeats, outbox=house.outbox, clock=SystemClock()
         )
         limits = config.server.limits
+        orders = PgApi(
+            PayscryptCalls(house.orders, house.invoicing.catalogue), public_url=self.public_url
+        )
         self.grpc = Server(
-            [users, invoices, exact],
+            [users, invoices, exact, orders],
             reflection=config.server.reflection,
             limits=Limits(
                 connections=limits.connections,
@@ -88,6 +93,7 @@ class Servers:
             wallets=house.wallets,
             orders=house.orders,
             brands=house.brands,
+            public_url=config.http.public_url,
         )
         async with trio.open_nursery() as nursery:
             try:
@@ -107,6 +113,12 @@ class Servers:
             self.grpc.health.set(SERVING)
             yield self
             nursery.cancel_scope.cancel()
+
+    def public_url(self) -> str:
+        """Where customers are sent who did not ask us: no slash at the end."""
+        http = self._config.http
+        # gRPC listens first.
+        return http.public_url or f"http://{self.http_address or _text((http.host, http.port))}"
 
     async def stop(self, *, grace_s: float) -> None:
         """End streams with their status and requests with their answers, within `grace_s`."""

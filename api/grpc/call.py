@@ -206,7 +206,7 @@ class Call:
             trailers = error_trailers(error, self.trailing_metadata)
         except (ValueError, TypeError) as problem:
             self._report(problem)
-            error = _internal()
+            error = self._internal()
             trailers = error_trailers(error)
         self._serving.counters.statuses[error.status.name] += 1
         if after_queued:
@@ -258,7 +258,10 @@ class Call:
             return
         self._report(error)
         self.trailing_metadata.clear()
-        self.end(_internal())
+        self.end(self._internal())
+
+    def _internal(self) -> GRPCError:
+        return GRPCError(Status.INTERNAL, self.method.internal_text)
 
     def _report(self, error: Exception) -> None:
         self._serving.counters.handler_errors += 1
@@ -284,10 +287,6 @@ class Call:
                 self.outlet.no_gzip()
         self._serving.counters.messages_out += 1
         return self.outlet.push(encoded)
-
-
-def _internal() -> GRPCError:
-    return GRPCError(Status.INTERNAL, "Internal server error.")
 
 
 def _only_cause(error: BaseException) -> BaseException:

@@ -17,10 +17,14 @@ from api.grpc.limits import Limits
 from api.grpc.peer import Peer
 
 CLOSED_TEXT = "Stream has been closed."
+INTERNAL_TEXT = "Internal server error."
 
 
 class Servicer(Protocol):
-    """A service as betterproto2 and grpclib generate it."""
+    """A service as betterproto2 and grpclib generate it.
+
+    It may have `internal_text`: how its calls end that a fault of ours ends.
+    """
 
     def __mapping__(self) -> Mapping[str, Handler]: ...
 
@@ -41,6 +45,8 @@ class Method:
     reply_type: type[betterproto2.Message]
     closed_text: str = CLOSED_TEXT
     """Text of the CANCELLED status that ends this stream when the server stops."""
+    internal_text: str = INTERNAL_TEXT
+    """Text of the INTERNAL status that ends a call whose handler failed."""
 
 
 @dataclass(slots=True)
@@ -97,6 +103,7 @@ def methods_of(services: Iterable[Servicer], closed_texts: Mapping[str, str]) ->
                 request_type=handler.request_type,
                 reply_type=handler.reply_type,
                 closed_text=closed_texts.get(path, CLOSED_TEXT),
+                internal_text=getattr(service, "internal_text", INTERNAL_TEXT),
             )
     for path in closed_texts:
         if path not in methods or not methods[path].server_streaming:

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import trio
-from quart import Response, request
+from quart import Response, current_app, request
 from quart.utils import encode_headers
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
@@ -28,7 +28,9 @@ from api.rest.invoices import Invoices
 from api.rest.keys import Keys
 from api.rest.listing import Listing
 from api.rest.openapi import openapi_document
-from api.rest.operation import JSON, Operation
+from api.rest.operation import JSON, Form, Operation
+from api.rest.pay import Pay
+from api.rest.payscrypt import Payscrypt
 from api.rest.policies import Policies
 from api.rest.problems import Problem, problem
 from api.rest.service import Service
@@ -98,6 +100,11 @@ class RestApp(QuartTrio):
     edge: Edge
     room: WaitingRoom
     event_room: EventRoom
+    forms: tuple[Form, ...]
+    """Those of APIs that others designed."""
+
+    def form_of(self, path: str) -> Form | None:
+        return next((one for one in self.forms if one.covers(path)), None)
 
     def end_waits(self) -> None:
         """Answer what waits, and end what streams."""
@@ -130,7 +137,10 @@ def create_app(edge: Edge) -> RestApp:
         *WebhookOperations(edge).operations(),
         *Keys(edge).operations(),
         *AuditTrail(edge.access_book).operations(),
+        *Payscrypt(edge).operations(),
+        *Pay(edge).operations(),
     ]
+    app.forms = tuple({one.form for one in operations if one.form is not None})
     guard = Guard(edge.gate, edge.invoicing)
     for one in operations:
         app.add_url_rule(_rule(one), one.id, guard.before(one), methods=[one.method])
@@ -140,7 +150,7 @@ def create_app(edge: Edge) -> RestApp:
     app.register_error_handler(TransientError, _world_failed(edge))
     app.register_error_handler(PersistentError, _world_failed(edge))
     app.register_error_handler(Exception, _unexpected(edge))
-    app.after_request(_with_headers)
+    app.after_request(_with_headers(app))
     return app
 
 
@@ -165,10 +175,16 @@ def _add_documents(app: RestApp, operations: list[Operation], *, version: str) -
     app.add_url_rule("/docs", "docs", serve_docs)
 
 
-async def _with_headers(response: Response) -> Response:
-    for name, value in _HEADERS.items():
-        response.headers.setdefault(name, value)
-    return response
+def _with_headers(app: RestApp) -> Callable[[Response], Awaitable[Response]]:
+    async def finish(response: Response) -> Response:
+        form = app.form_of(request.path)
+        if form is not None:
+            form.finish(response, method=request.method, path=request.path)
+        for name, value in _HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    return finish
 
 
 async def _problem(error: Problem) -> Response:
@@ -214,6 +230,10 @@ def _unexpected(edge: Edge) -> Callable[[Exception], Awaitable[Response]]:
 
 
 def _response(found: Problem) -> Response:
+    app = current_app
+    form = app.form_of(request.path) if isinstance(app, RestApp) else None
+    if form is not None:
+        return form.refusal(found)
     made = Response(found.body(instance=request.path), status=found.status)
     for name, value in found.all_headers().items():
         made.headers[name] = value

@@ -61,6 +61,8 @@ class Edge:
     wallets: Wallets
     orders: Orders
     brands: BrandBook
+    public_url: str | None = None
+    """Scheme, host and port by which customers reach us; None: as they asked for it."""
     limits: HttpLimits = field(default_factory=HttpLimits)
 
     def healths(self) -> list[ChainHealth]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -17,6 +18,7 @@ from actors.gate import Gate, Knock, TooMany, Unknown
 from actors.invoicing import Invoicing
 from api.access import PROXY_HEADERS, enter, lacks, refused, restricted
 from api.errors import answer
+from api.payscrypt import APIKEY
 from api.rest.operation import Door, Operation
 from api.rest.problems import Problem
 from api.rest.streaming import SendPart, StreamedResponse, Work
@@ -33,9 +35,9 @@ class Guard:
         """The operation, behind the guard."""
 
         async def serve(**path_values: str) -> Response:
-            caller = self._caller(one)
+            caller = await self._caller(one)
             enter(caller)
-            if one.door is not Door.OPEN and not caller.may(one.scope):
+            if one.door not in (Door.OPEN, Door.STRANGERS) and not caller.may(one.scope):
                 raise Problem(lacks(caller, one.scope))
             check = None
             if caller.user_id is not None:
@@ -58,18 +60,26 @@ class Guard:
 
         return bounded
 
-    def _caller(self, one: Operation) -> Caller:
+    async def _caller(self, one: Operation) -> Caller:
         knock = _knock()
-        if one.door is not Door.KEY and knock.authorization is None:
-            stranger = self._gate.admit_stranger(knock)
-            if isinstance(stranger, TooMany):
-                raise _refusal(stranger)
-            if one.door is Door.OPEN or stranger.may(one.scope):
-                return stranger
-        found = self._gate.admit(knock)
+        if one.door is Door.FRESH_KEY:
+            found = await self._gate.admit_by_key(_with_apikey(knock))
+        else:
+            found = self._without_key(one, knock) or self._gate.admit(knock)
         if isinstance(found, Caller):
             return found
         raise _refusal(found)
+
+    def _without_key(self, one: Operation, knock: Knock) -> Caller | TooMany | None:
+        """Who may come in without one; None: a key decides."""
+        if one.door is Door.STRANGERS:
+            return self._gate.admit_stranger(knock)
+        if one.door is Door.KEY or knock.authorization is not None:
+            return None
+        stranger = self._gate.admit_stranger(knock)
+        if isinstance(stranger, TooMany) or one.door is Door.OPEN or stranger.may(one.scope):
+            return stranger
+        return None
 
     def _check_of(
         self, user_id: UUID
@@ -108,6 +118,12 @@ def _knock() -> Knock:
         authorization=request.headers.get("Authorization"),
         direct=_direct(),
     )
+
+
+def _with_apikey(knock: Knock) -> Knock:
+    """The key may be in a header of its own; then `Authorization` is somebody else's."""
+    given = request.headers.get(APIKEY)
+    return knock if given is None else replace(knock, authorization=f"Bearer {given}")
 
 
 def _direct() -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from api.errors import KINDS
+from api.payscrypt import APIKEY
 from api.rest.fields import described
 from api.rest.operation import JSON, Door, Operation
 from api.rest.problems import MEDIA_TYPE
@@ -36,10 +37,18 @@ _TAGS = {
     "Webhooks": "Events sent to URLs of yours.",
     "Keys": "API keys: who may call this.",
     "Events": "Everything that happens, in one order, from any point on.",
+    "Payscrypt": "Orders of a shop: another API's two calls.",
+    "Payment page": "What a merchant's customer sees.",
     "Chains": "What can be asked for, and how the chains are.",
     "Service": "For whoever runs the daemon.",
 }
+_SECURITY: dict[Door, list[Json]] = {
+    Door.OPEN: [],
+    Door.STRANGERS: [],
+    Door.FRESH_KEY: [{"apikey": []}, {"key": []}],
+}
 _WITH_BODY = ("INVALID_REQUEST", "MALFORMED_JSON", "BODY_TOO_LARGE", "BODY_TIMEOUT", "NOT_JSON")
+_STORING = ("Users", "Invoices", "Wallets", "Orders", "Webhooks", "Keys")
 _ALWAYS = ("STORE_UNAVAILABLE", "OPERATOR_NEEDED", "BUG")
 
 
@@ -66,7 +75,13 @@ def openapi_document(operations: Sequence[Operation], *, version: str) -> Json:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "An API key, as `tallyd access add` makes it.",
-                }
+                },
+                "apikey": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": APIKEY,
+                    "description": "The same key, for Payscrypt's calls.",
+                },
             },
         },
     }
@@ -82,7 +97,7 @@ def refusals_of(one: Operation) -> list[str]:
     if one.door is not Door.OPEN:
         found += ("UNAUTHENTICATED", "FORBIDDEN")
     found.append("RATE_LIMITED")
-    if one.tag in ("Users", "Invoices", "Webhooks", "Keys"):
+    if one.tag in _STORING:
         found += _ALWAYS
     return list(dict.fromkeys(found))
 
@@ -94,9 +109,9 @@ def _operation(one: Operation) -> Json:
         "summary": one.summary,
         "parameters": _parameters(one),
         "responses": _responses(one),
-        "security": [] if one.door is Door.OPEN else [{"key": []}, {}],
+        "security": _SECURITY.get(one.door, [{"key": []}, {}]),
     }
-    if one.door is not Door.OPEN:
+    if one.door not in (Door.OPEN, Door.STRANGERS):
         document["x-scope"] = one.scope.value
     if one.about:
         document["description"] = one.about
@@ -157,6 +172,8 @@ def _responses(one: Operation) -> Json:
             response["headers"] = {
                 "ETag": {"description": "Of this representation.", "schema": {"type": "string"}}
             }
+    if one.form is not None:
+        return {**responses, **one.form.documented(one)}
     by_status: dict[int, list[str]] = {}
     for reason in refusals_of(one):
         by_status.setdefault(KINDS[reason].http, []).append(reason)

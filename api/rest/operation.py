@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 
 import orjson
@@ -56,6 +56,28 @@ class Door(Enum):
     """Whoever asks from loopback."""
     OPEN = "open"
     """Everybody."""
+    STRANGERS = "strangers"
+    """Everybody, and keys are not looked at."""
+    FRESH_KEY = "fresh key"
+    """Nobody, whatever the configuration; the store is asked for the key each time."""
+
+
+class Form(Protocol):
+    """How an API that others designed words what it refuses; ours are problem documents."""
+
+    def covers(self, path: str) -> bool:
+        """Whether what is answered at this path has the form, even where nothing is."""
+        ...
+
+    def refusal(self, found: Problem) -> Response: ...
+
+    def finish(self, response: Response, *, method: str, path: str) -> None:
+        """Add to any answer what all of them have."""
+        ...
+
+    def documented(self, one: Operation) -> dict[str, Any]:
+        """The operation's refusals, as OpenAPI's `responses`."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +152,9 @@ class Operation:
     same: it concerns no user, or the handler looks at `Incoming.caller` itself. Operations that
     name them in path, query or body are kept to that user without more."""
 
+    form: Form | None = None
+    """How it refuses; None: problem documents, with `refusals` of `api.errors`."""
+
     @property
     def scope(self) -> Scope:
         if self.needs is not None:
@@ -178,7 +203,7 @@ class Operation:
         twice = [
             _in_query(name, f"{name} is given {len(values)} times; give it once")
             for name, values in given.lists()
-            if len(values) > 1
+            if len(values) > 1 and name in self.query.names
         ]
         values, faults = self.query.read(given.to_dict(), _in_query)
         return values, twice + faults

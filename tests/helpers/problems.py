@@ -19,6 +19,16 @@ async def problem_of(response: Any, status: int, reason: str) -> dict[str, Any]:
     return document
 
 
+def refusing_with_problems(document: dict[str, Any]) -> list[tuple[str, str, dict[str, Any]]]:
+    """Path, method and operation of an OpenAPI document; not pages, nor what others designed."""
+    return [
+        (path, method, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if operation["tags"] != ["Payscrypt"] and not path.startswith("/pay/")
+    ]
+
+
 def places(document: dict[str, Any]) -> list[str]:
     """Where the problem's errors are."""
     return [one.get("pointer") or one["parameter"] for one in document["errors"]]

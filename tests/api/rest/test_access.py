@@ -13,6 +13,7 @@ from actors.access_book import Act
 from actors.gate import GateRules
 from api.rest.app import create_app
 from tests.helpers.house import BTC_KEY, LTC_KEY, NearGate
+from tests.helpers.problems import refusing_with_problems
 
 
 class Counter:
@@ -53,21 +54,20 @@ async def test_without_a_key_only_what_is_open_is_open(counter, house):
     invoice = await house.invoice(await house.user())
     _, document, _ = await counter.ask("GET", "/openapi.json")
     opened = set()
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            url = path.replace("{invoice_id}", str(invoice.terms.invoice_id))
-            url = url.replace("{user_id}", str(invoice.terms.user_id))
-            headers = {"X-Forwarded-For": "192.0.2.7"}
-            status, problem, told = await counter.ask(method.upper(), url, headers)
-            if status != 401:
-                opened.add(path)
-                assert operation["security"] == []
-                continue
-            assert {"key": []} in operation["security"]
-            assert problem["reason"] == "UNAUTHENTICATED"
-            assert "tallyd access add" in problem["detail"]
-            assert told["WWW-Authenticate"].startswith("Bearer")
-            assert "401" in operation["responses"]
+    for path, method, operation in refusing_with_problems(document):
+        url = path.replace("{invoice_id}", str(invoice.terms.invoice_id))
+        url = url.replace("{user_id}", str(invoice.terms.user_id))
+        headers = {"X-Forwarded-For": "192.0.2.7"}
+        status, problem, told = await counter.ask(method.upper(), url, headers)
+        if status != 401:
+            opened.add(path)
+            assert operation["security"] == []
+            continue
+        assert {"key": []} in operation["security"]
+        assert problem["reason"] == "UNAUTHENTICATED"
+        assert "tallyd access add" in problem["detail"]
+        assert told["WWW-Authenticate"].startswith("Bearer")
+        assert "401" in operation["responses"]
     assert opened == {"/healthz", "/readyz"}
     assert (await counter.ask("GET", "/docs", {"X-Forwarded-For": "1.1.1.1"}))[0] == 200
 
@@ -76,18 +76,17 @@ async def test_each_operation_needs_its_scope_and_no_other(counter):
     callers = {scope: await counter.key(scope) for scope in ("read", "write", "admin")}
     _, document, _ = await counter.ask("GET", "/openapi.json")
     seen = set()
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            if operation["security"] == []:
-                continue
-            url = path.replace("{", "").replace("}", "")
-            for scope, headers in callers.items():
-                status, problem, _ = await counter.ask(method.upper(), url, headers)
-                refused = status == 403
-                assert refused == (scope not in (operation["x-scope"], "admin")), (method, path)
-                if refused:
-                    assert problem["facts"] == {"scope": operation["x-scope"]}
-            seen.add((operation["operationId"], operation["x-scope"]))
+    for path, method, operation in refusing_with_problems(document):
+        if operation["security"] == []:
+            continue
+        url = path.replace("{", "").replace("}", "")
+        for scope, headers in callers.items():
+            status, problem, _ = await counter.ask(method.upper(), url, headers)
+            refused = status == 403
+            assert refused == (scope not in (operation["x-scope"], "admin")), (method, path)
+            if refused:
+                assert problem["facts"] == {"scope": operation["x-scope"]}
+        seen.add((operation["operationId"], operation["x-scope"]))
     assert {
         ("registerUser", "admin"),
         ("setKeys", "admin"),
@@ -175,15 +174,14 @@ async def test_every_operation_is_decided_on_for_restricted_keys(counter):
     headers = await counter.key("admin", user_id=uuid4())
     _, document, _ = await counter.ask("GET", "/openapi.json")
     refused = set()
-    for path, item in document["paths"].items():
-        for method, operation in item.items():
-            url = path.replace("{invoice_id}", str(uuid4())).replace("{user_id}", str(uuid4()))
-            status, problem, _ = await counter.ask(method.upper(), url, headers)
-            if status == 403:
-                assert "restricted to one user" in problem["detail"]
-                refused.add(operation["operationId"])
-            elif "{" in path and method == "get":
-                assert status == 404, path
+    for path, method, operation in refusing_with_problems(document):
+        url = path.replace("{invoice_id}", str(uuid4())).replace("{user_id}", str(uuid4()))
+        status, problem, _ = await counter.ask(method.upper(), url, headers)
+        if status == 403:
+            assert "restricted to one user" in problem["detail"]
+            refused.add(operation["operationId"])
+        elif "{" in path and method == "get":
+            assert status == 404, path
     assert {"registerUser", "listAudit", "metrics"} <= refused
     assert not {"listAssets", "listChains", "listInvoices", "createInvoice"} & refused
 
