@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
 
 from actors.ports import PersistentError, PublicKey
+from actors.wallet_book import Wallet
 from daemon.catalogue import load_catalogue
 from daemon.commands.check import Verdict, findings
 from daemon.config import Flags, load_config
@@ -60,6 +62,26 @@ async def test_view_keys_of_accounts_with_addresses_are_open_before_any_chain_st
     assert log.lines == []
     again = await open_keyring(config(KEY), store, log=log)
     assert again.monero.view_keys("xmr").keys() == (), "a chain that is off is not scanned"
+
+
+async def test_the_view_keys_of_wallets_are_open_too_current_or_not(config):
+    store = MemoryStore()
+    current = await give(config(XMR, KEY), store, ALICE, f"{GOIPAY_VIEW}:{GOIPAY_SPEND}")
+    keyring = await open_keyring(config(XMR, KEY), store, log=RecordingLog())
+    key = keyring.parse_key(CHAIN, f"{VIEW}:{SPEND}")
+    assert isinstance(key, PublicKey)
+    wallet = await store.wallets.add_wallet(ALICE, name="shop", keys=[key], assets=(), at_ms=1)
+    assert isinstance(wallet, Wallet)
+    assert await store.account(ALICE, "xmr") == current
+    await store.allocate_index(wallet.accounts["xmr"])
+    # Its invoices go on when the wallet has another key.
+    assert await store.wallets.change_wallet(replace(wallet, accounts={}), [], at_ms=2)
+    log = RecordingLog()
+    keyring = await open_keyring(config(XMR, KEY), store, log=log)
+    assert keyring.monero.view_keys("xmr").keys() == (bytes.fromhex(VIEW),)
+    assert log.lines == []
+    with pytest.raises(PersistentError, match="is not the key"):
+        await open_keyring(config(XMR, WRONG), store, log=log)
 
 
 async def test_a_wrong_key_stops_the_start_and_changes_nothing(config, tmp_path):

@@ -8,15 +8,21 @@ import sys
 from actors.core.invoice import fold
 from actors.ports import LogEntry
 from daemon.store import open_store
+from tests.helpers import orders_child
+from tests.helpers.house import open_house
 from tests.helpers.ledger import creation
 from tests.helpers.store_child import CALLERS
 from tests.store.conftest import ignore
 
 
 def write_and_die(url: str, first_number: int, lines: int) -> list[str]:
+    return run_and_die("store_child", url, str(first_number), lines=lines)
+
+
+def run_and_die(program: str, *arguments: str, lines: int) -> list[str]:
     """Let a child write until it has said so many lines, kill it; everything that it said."""
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.helpers.store_child", url, str(first_number)],
+        [sys.executable, "-m", f"tests.helpers.{program}", *arguments],
         stdout=subprocess.PIPE,
         text=True,
     ) as child:
@@ -73,3 +79,27 @@ def check_acknowledged(entries: list[LogEntry], said: list[str]) -> None:
             entry = entries[seq - 1]
             assert entry.version == version
             assert entry.invoice_id == creation(int(first)).after.terms.invoice_id
+
+
+async def test_orders_that_a_kill_broke_off_are_made_once(sql_url: str) -> None:
+    said: dict[str, str] = {}
+    for lines in (2, 60):
+        for line in run_and_die("orders_child", sql_url, lines=lines):
+            name, ids = line.split(" ", 1)
+            assert said.setdefault(name, ids) == ids, "one order to each number, after every kill"
+    async with (
+        open_store(sql_url, on_commit=ignore) as store,
+        open_house(make_store=lambda _listener: store, chains=("btc",)) as house,
+    ):
+        for name, ids in said.items():
+            order = (await orders_child.create(house, name)).order
+            assert f"{order.id} {order.invoice_id}" == ids
+        for caller in range(orders_child.CALLERS // 2):
+            # What was made, what was begun, and what is new.
+            for number in range(20):
+                assert (await orders_child.create(house, f"{caller}-{number}")).order.attempt == 1
+        entries = await store.read(after_seq=0, limit=100_000)
+        made = [entry.invoice_id for entry in entries if entry.version == 1]
+        orders = [await store.orders.order_of_invoice(invoice_id) for invoice_id in made]
+    names = [order.merchant_order_id for order in orders if order is not None]
+    assert len(set(names)) == len(names) == len(made) >= orders_child.CALLERS // 2 * 20
