@@ -116,7 +116,11 @@ def _logo(order: Order, brand: Brand | None) -> str | None:
     """Where the logo is; its digest is there so that browsers do not keep an old one."""
     if brand is None or brand.logo is None or not has_logo(brand):
         return None
-    return f"{order.id}/logo?v={blake2b(brand.logo, digest_size=6).hexdigest()}"
+    return f"{order.id}/logo?v={logo_digest(brand.logo)}"
+
+
+def logo_digest(logo: bytes) -> str:
+    return blake2b(logo, digest_size=6).hexdigest()
 
 
 @lru_cache(maxsize=256)

@@ -14,6 +14,7 @@ from actors.chain_supervisor import ChainHealth
 from actors.core.assets import Catalogue
 from actors.core.invoice import Invoice, State
 from actors.order_book import Order
+from actors.order_status import status_of
 from api.page.money_words import MoneyWords
 from api.page.notes import Note, notes_on, trouble_changes_at_ms
 from api.page.words import Phrase, Words, phrase
@@ -39,13 +40,6 @@ class Phase(Enum):
 
 _TO_PAY = (Phase.WAITING, Phase.PARTIAL, Phase.LATE_WINDOW)
 _WITH_WAY_BACK = (Phase.CONFIRMING, Phase.PAID, Phase.REVERSED, Phase.EXPIRED, Phase.CANCELLED)
-_STATUS = {
-    State.PENDING: "PENDING",
-    State.SEEN: "CONFIRMING",
-    State.SETTLED: "SUCCESSFUL",
-    State.EXPIRED: "EXPIRED",
-    State.CANCELLED: "CANCELED",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +115,7 @@ def page_view(
     back = _safe_link(order.callback_url) if phase in _WITH_WAY_BACK else None
     return View(
         phase=phase,
-        status=_STATUS[invoice.state],
+        status=status_of(invoice).name,
         headline=phrase(phase.value),
         text=_text(phase, invoice, money),
         amount=money.amount(required_base) if required_base else None,

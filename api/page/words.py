@@ -26,6 +26,9 @@ NARROW_SPACE = "\u202f"
 """Between groups of digits: it can be taken for no decimal separator, in any language."""
 
 _FIRST_ISOLATE, _POP_ISOLATE = "\u2068", "\u2069"
+_RIGHT_TO_LEFT = re.compile(
+    "[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff\U00010800-\U00010fff\U0001e800-\U0001efff]"
+)
 _MAX_ACCEPTED = 500
 _RANGE = re.compile(r"([A-Za-z]{1,8})(?:-[A-Za-z0-9-]{1,40})?(?:;q=([01](?:\.[0-9]{0,3})?))?")
 # What orders or overrides the direction of text, and what no text is made of. Joiners stay: names
@@ -71,7 +74,7 @@ class Words:
         return self.sentences[said.key].format(**values)
 
     def _isolated(self, value: str) -> str:
-        if self.direction == "ltr" and value.isascii():
+        if self.direction == "ltr" and not _RIGHT_TO_LEFT.search(value):
             return value
         return f"{_FIRST_ISOLATE}{value}{_POP_ISOLATE}"
 

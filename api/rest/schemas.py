@@ -9,6 +9,7 @@ from actors.chain_supervisor import ChainState
 from api.convert import STATE_OF_WORD
 from api.errors import KINDS
 from api.rest.keys import KEY_SCHEMAS
+from api.rest.pay import PAGE_SCHEMAS
 from api.rest.payscrypt import PAYSCRYPT_SCHEMAS
 from api.rest.policies import policy_schema
 from api.rest.represent import PAYMENT_STATES
@@ -345,5 +346,6 @@ SCHEMAS: Mapping[str, Schema] = {
     **WEBHOOK_SCHEMAS,
     **KEY_SCHEMAS,
     **PAYSCRYPT_SCHEMAS,
+    **PAGE_SCHEMAS,
     "Problem": _PROBLEM,
 }
