@@ -164,6 +164,14 @@ class Orders:
             return NoSuchOrder(order_id)
         return await self._placed(order, row.invoice)
 
+    async def attempts(
+        self, user_id: UUID, merchant_order_id: str, *, limit: int
+    ) -> tuple[PlacedOrder, ...]:
+        """The merchant's orders of that number as they are now, the newest first."""
+        rows = await self._store.orders.attempts(user_id, merchant_order_id, limit=limit)
+        found = [await self.find(row.id) for row in rows]
+        return tuple(one for one in found if isinstance(one, PlacedOrder))
+
     async def of_invoice(self, invoice_id: UUID) -> Order | None:
         """The order that an invoice is; None for any other invoice."""
         return await self._store.orders.order_of_invoice(invoice_id)

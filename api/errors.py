@@ -204,6 +204,31 @@ KINDS: Mapping[str, Kind] = {
             INVALID_ARGUMENT,
         ),
         Kind(
+            "NO_SUCH_WALLET",
+            404,
+            "No such wallet",
+            "Check the number; `GET /v1/wallets` lists those that there are.",
+        ),
+        Kind(
+            "WALLET_REFUSED",
+            422,
+            "The wallet cannot be so",
+            "Mend what `errors` lists; nothing was stored.",
+            INVALID_ARGUMENT,
+        ),
+        Kind(
+            "TOO_MANY_WALLETS",
+            409,
+            "There are too many wallets",
+            "Change one of those that there are; archived ones count, and can be restored.",
+        ),
+        Kind(
+            "NO_SUCH_ORDER",
+            404,
+            "No such order",
+            "Check the id: it is the one that createOrder answered, not the shop's own number.",
+        ),
+        Kind(
             "NO_SUCH_KEY",
             404,
             "No such API key",

@@ -17,6 +17,7 @@ from werkzeug.routing import RequestRedirect
 from actors.ports import PersistentError, TransientError
 from api.errors import KINDS, Answer, failure
 from api.rest.audit import AuditTrail
+from api.rest.brands import Brands
 from api.rest.chains import Chains
 from api.rest.docs import docs_page
 from api.rest.edge import Edge
@@ -29,6 +30,7 @@ from api.rest.keys import Keys
 from api.rest.listing import Listing
 from api.rest.openapi import openapi_document
 from api.rest.operation import JSON, Form, Operation
+from api.rest.orders import OrderOperations
 from api.rest.pay import Pay
 from api.rest.payscrypt import Payscrypt
 from api.rest.policies import Policies
@@ -38,6 +40,7 @@ from api.rest.streaming import Body, Line, StreamedResponse, send_through
 from api.rest.users import Users
 from api.rest.views import Views
 from api.rest.waiting import WaitingRoom
+from api.rest.wallets import WalletOperations
 from api.rest.webhooks import WebhookOperations
 
 _HEADERS = {
@@ -135,6 +138,9 @@ def create_app(edge: Edge) -> RestApp:
         *Chains(edge).operations(),
         *Service(edge).operations(),
         *WebhookOperations(edge).operations(),
+        *Brands(edge).operations(),
+        *WalletOperations(edge).operations(),
+        *OrderOperations(edge, views=views).operations(),
         *Keys(edge).operations(),
         *AuditTrail(edge.access_book).operations(),
         *Payscrypt(edge).operations(),

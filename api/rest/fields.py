@@ -199,6 +199,11 @@ def whole_text(low: int, high: int) -> Callable[[Any], int]:
     return read
 
 
+def number_in_path(word: str) -> int | None:
+    """A positive whole number as it stands in a path; None for anything else."""
+    return int(word) if re.fullmatch(r"[1-9][0-9]{0,18}", word, re.ASCII) else None
+
+
 def choice(known: Collection[str]) -> Callable[[Any], str]:
     def read(value: Any) -> str:
         if text(value) in known:

@@ -35,6 +35,8 @@ _TAGS = {
     "Users": "Merchants or tenants, and their watch-only keys.",
     "Invoices": "Create, read, wait, list.",
     "Webhooks": "Events sent to URLs of yours.",
+    "Wallets": "Keys and assets from which a merchant's orders are paid.",
+    "Orders": "What shops asked for.",
     "Keys": "API keys: who may call this.",
     "Events": "Everything that happens, in one order, from any point on.",
     "Payscrypt": "Orders of a shop: another API's two calls.",

@@ -8,11 +8,15 @@ from typing import Any
 from actors.chain_supervisor import ChainState
 from api.convert import STATE_OF_WORD
 from api.errors import KINDS
+from api.rest.brands import BRAND_SCHEMA
 from api.rest.keys import KEY_SCHEMAS
+from api.rest.orders import ORDER_SCHEMAS
 from api.rest.pay import PAGE_SCHEMAS
 from api.rest.payscrypt import PAYSCRYPT_SCHEMAS
 from api.rest.policies import policy_schema
 from api.rest.represent import PAYMENT_STATES
+from api.rest.users import USER_PAGE_SCHEMA
+from api.rest.wallets import WALLET_SCHEMAS
 from api.rest.webhook_views import WEBHOOK_SCHEMAS
 
 Schema = dict[str, Any]
@@ -344,6 +348,10 @@ SCHEMAS: Mapping[str, Schema] = {
         }
     ),
     **WEBHOOK_SCHEMAS,
+    "UserPage": USER_PAGE_SCHEMA,
+    "Brand": BRAND_SCHEMA,
+    **WALLET_SCHEMAS,
+    **ORDER_SCHEMAS,
     **KEY_SCHEMAS,
     **PAYSCRYPT_SCHEMAS,
     **PAGE_SCHEMAS,

@@ -6,11 +6,13 @@ for one: a key that lasts for a minute is made and revoked again, and the trail 
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import os
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -19,7 +21,7 @@ from actors.access import CLI, mint
 from actors.access_book import Act, Scope
 from actors.ports import TransientError
 from daemon.clock import SystemClock
-from daemon.config import Config
+from daemon.config import Config, flags_from, load_config
 from daemon.store import access as table
 from daemon.store.beside import write_beside
 
@@ -34,8 +36,33 @@ _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}  # noqa: S104 - to
 _UNAUTHENTICATED = 401
 
 
+Action = Callable[[Config, argparse.Namespace], int]
+
+
 class RefusedError(Exception):
     """The daemon said no; the text is for people."""
+
+
+def run_asking(action: Action, arguments: argparse.Namespace) -> int:
+    """Returns the action's status, or 1 if the daemon refuses; raises TransientError when none
+    answers."""
+    try:
+        return action(load_config(flags_from(arguments)), arguments)
+    except RefusedError as error:
+        print(f"tallyd: {error}", file=sys.stderr)
+        return 1
+
+
+def given_text(argument: str) -> str:
+    """The text that an argument is, or names: `-` for a line of standard input, `env:NAME`.
+
+    What stands among the arguments ends up in the shell's history and in the list of processes;
+    what comes from standard input or a variable does not.
+    """
+    if argument == "-":
+        return sys.stdin.readline().strip()
+    name = argument.removeprefix("env:")
+    return argument if name == argument else os.environ.get(name, "")
 
 
 def ask(config: Config, method: str, path: str, body: object = None) -> Any:

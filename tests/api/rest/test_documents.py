@@ -14,6 +14,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from api.errors import KINDS
+from tests.helpers.orders import NUMBER, make_wallet, place_order
 from tests.helpers.problems import refusing_with_problems
 
 
@@ -62,13 +63,17 @@ async def test_answers_fit_their_schemas(client, document, house):
     known["{asset}"] = "BTC"
     added = await client.post("/v1/webhooks", json={"url": "https://shop.example/"})
     known["{webhook_id}"] = (await added.get_json())["id"]
+    placed = await place_order(house, await make_wallet(house, user_id))
+    known["{wallet_id}"] = str(placed.order.wallet_id)
+    known["{order_id}"] = str(placed.order.id)
+    queries = {"/v1/orders": f"?user_id={user_id}&merchant_order_id={NUMBER}"}
     for path, method, operation in refusing_with_problems(document):
         if method != "get" or path == "/metrics":
             continue
         url = path
         for name, value in known.items():
             url = url.replace(name, value)
-        response = await client.get(url)
+        response = await client.get(url + queries.get(path, ""))
         answer = operation["responses"][str(response.status_code)]
         reference = answer["content"]["application/json"]["schema"]["$ref"]
         validator(document, reference.rsplit("/", 1)[1]).validate(await response.get_json())

@@ -25,7 +25,8 @@ async def test_a_path_that_is_not_there(client):
 
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
-    [("GET", "/v1/users", "OPTIONS, POST"), ("DELETE", "/v1/invoices", "GET, HEAD, OPTIONS, POST"),
+    [("GET", "/v1/users/{user_id}/keys", "OPTIONS, PUT"),
+     ("DELETE", "/v1/invoices", "GET, HEAD, OPTIONS, POST"),
      ("POST", "/healthz", "GET, HEAD, OPTIONS"), ("TRACE", "/docs", "GET, HEAD, OPTIONS")],
 )  # fmt: skip
 async def test_a_method_that_is_not_there(client, method, path, allowed):
