@@ -9,7 +9,7 @@ import pytest
 from tests.nodes.install import DEFAULT_DEST, find, how_to_install
 from tests.nodes.npm import find_runtime
 
-PROTO = Path(__file__).resolve().parents[2] / "proto" / "goipay"
+PROTO = Path(__file__).resolve().parents[2] / "proto"
 
 
 def require_grpc_js() -> None:
@@ -18,8 +18,11 @@ def require_grpc_js() -> None:
         pytest.skip(how_to_install("grpc-js"))
 
 
-def run_node(script: str, *arguments: str) -> list:
-    """Run a script that prints one JSON array; ``grpc``, ``load`` and ``port`` are at hand."""
+def run_node(script: str, *arguments: str, root: str = "goipay") -> list:
+    """Run a script that prints one JSON array; ``grpc``, ``load`` and ``address`` are at hand.
+
+    ``root`` is the folder below ``proto/`` that the .proto files are named from.
+    """
     head = """
 const grpc = require('@grpc/grpc-js');
 const loader = require('@grpc/proto-loader');
@@ -32,7 +35,7 @@ process.on('exit', () => console.log(JSON.stringify(out)));
     runtime = find_runtime(DEFAULT_DEST)
     assert runtime is not None
     run = subprocess.run(
-        [runtime.node, "-e", head + script, "--", str(PROTO), *arguments],
+        [runtime.node, "-e", head + script, "--", str(PROTO / root), *arguments],
         cwd=find("grpc-js"),
         capture_output=True,
         text=True,

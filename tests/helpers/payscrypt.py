@@ -82,7 +82,7 @@ class Shop:
         self._channel: grpc.Channel | None = None
 
     async def open(self) -> Shop:
-        self.user_id = await self.house.user()
+        self.user_id = await self.house.user(btc=BTC_KEY)
         self.wallet_id = (await self.wallet("btc")).id
         self.token = await self.key("write")
         return self
