@@ -11,7 +11,19 @@ from importlib.metadata import version
 from actors.core.assets import CatalogueError
 from actors.ports import PersistentError, TransientError
 from actors.supervisor import failures_of
-from daemon.commands import access, audit_trail, check, invoice, keys, migrate, run, webhooks
+from daemon.commands import (
+    access,
+    audit_trail,
+    check,
+    invoice,
+    keys,
+    merchants,
+    migrate,
+    orders,
+    run,
+    wallets,
+    webhooks,
+)
 from daemon.config import ConfigError, add_flags
 
 BAD_CONFIGURATION = 78
@@ -32,7 +44,9 @@ def parser() -> argparse.ArgumentParser:
     add_flags(top)
     top.set_defaults(action=run.run)
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
-    for command in (run, check, keys, invoice, access, webhooks, audit_trail, migrate):
+    for command in (run, check, keys, invoice, merchants, wallets, orders, access, webhooks):
+        command.add(commands)
+    for command in (audit_trail, migrate):
         command.add(commands)
     return top
 

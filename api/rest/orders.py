@@ -29,6 +29,7 @@ class OrderOperations:
         self._invoicing = edge.invoicing
         self._audit = edge.audit
         self._views = views
+        self._public_url = edge.public_url or ""
 
     def operations(self) -> tuple[Operation, ...]:
         order = (Success(200, "The order, as it is now.", "Order"),)
@@ -131,6 +132,7 @@ class OrderOperations:
             "callback_url": order.callback_url,
             "merchant_name": placed.merchant_name,
             "created_at": format_instant(order.created_at_ms),
+            "page_url": f"{self._public_url}/pay/{order.id}",
             "invoice": self._views.document(placed.invoice),
         }
 
@@ -171,6 +173,10 @@ ORDER_SCHEMAS: dict[str, schema.Schema] = {
             "callback_url": schema.text("Where the customer is sent in the end; may be empty."),
             "merchant_name": schema.text("Of the order, or else of the brand; may be empty."),
             "created_at": schema.instant("Creation."),
+            "page_url": schema.text(
+                "The payment page; where http.public_url is not set only its path.",
+                format="uri-reference",
+            ),
             "invoice": {"$ref": "#/components/schemas/Invoice"},
         },
         "What a shop asked for, and the invoice that it is.",

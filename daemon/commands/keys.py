@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
 from actors.core.outcomes import KeyRefused
+from daemon.commands.asking import given_text
 from daemon.keys.preview import COINS, preview
 
 
@@ -32,27 +32,15 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns 0, or 1 if the key is refused."""
-    key = _given(arguments.key)
+    key = given_text(arguments.key)
     if arguments.spend_key is not None:
         if arguments.coin.strip().upper() != "XMR":
             print("tallyd: only XMR takes two keys: COIN KEY", file=sys.stderr)
             return 1
-        key = f"{key.strip()}:{_given(arguments.spend_key)}"
+        key = f"{key.strip()}:{given_text(arguments.spend_key)}"
     answer = preview(arguments.coin, key, network=arguments.network, count=arguments.count)
     if isinstance(answer, KeyRefused):
         print(f"tallyd: {answer.reason}", file=sys.stderr)
         return 1
     print(answer.json() if arguments.json else answer.render())
     return 0
-
-
-def _given(argument: str) -> str:
-    """The key that an argument is or names.
-
-    A key among the arguments ends up in the shell's history and in the list of processes; one from
-    standard input or a variable does not.
-    """
-    if argument == "-":
-        return sys.stdin.readline()
-    name = argument.removeprefix("env:")
-    return argument if name == argument else os.environ.get(name, "")

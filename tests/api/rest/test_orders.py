@@ -52,6 +52,7 @@ async def test_an_order_is_read_with_its_invoice(client, house, user_id, wallet)
         "description": "<b>Two</b> cups",
         "callback_url": "https://shop.example/done",
         "merchant_name": "",
+        "page_url": f"/pay/{placed.order.id}",
     }
     await client.put(f"/v1/users/{user_id}/brand", json={"name": "Corner Shop"})
     await house.paid(placed.invoice)
