@@ -229,7 +229,7 @@ class Gate:
         )
 
     def _failed(self, knock: Knock, rejected: KeyRejected, host: str) -> Unknown | TooMany:
-        wait_s = self._failures.take(_network(host))
+        wait_s = self._failures.take(network_of(host))
         if wait_s is not None:
             return TooMany(wait_s, "failed attempts to come in from this address")
         self._log.warning(
@@ -250,7 +250,7 @@ class Gate:
         """Loopback is not counted: a proxy there would make all of its clients one."""
         if near or self._limiter is None:
             return None
-        network = _network(host)
+        network = network_of(host)
         wait_s = self._limiter.take(("address", network))
         return None if wait_s is None else TooMany(wait_s, f"the address {network}")
 
@@ -336,7 +336,7 @@ def is_loopback(host: str) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _network(host: str) -> str:
+def network_of(host: str) -> str:
     """What is counted as one address: of IPv6 the network that one customer is given."""
     found = _parsed(host)
     if isinstance(found, ipaddress.IPv6Address):

@@ -32,6 +32,7 @@ from api.rest.openapi import openapi_document
 from api.rest.operation import JSON, Form, Operation
 from api.rest.orders import OrderOperations
 from api.rest.pay import Pay
+from api.rest.pay_live import PayLive
 from api.rest.payscrypt import Payscrypt
 from api.rest.policies import Policies
 from api.rest.problems import Problem, problem
@@ -103,6 +104,7 @@ class RestApp(QuartTrio):
     edge: Edge
     room: WaitingRoom
     event_room: EventRoom
+    live: PayLive
     forms: tuple[Form, ...]
     """Those of APIs that others designed."""
 
@@ -113,6 +115,11 @@ class RestApp(QuartTrio):
         """Answer what waits, and end what streams."""
         self.room.close()
         self.event_room.close()
+        self.live.room.close()
+
+    async def keep_up(self) -> None:
+        """What goes on beside the requests, until cancelled."""
+        await self.live.pages.run()
 
     def log_exception(self, exception_info: object) -> None:
         """Nothing: `_unexpected` has logged it, once and in our form."""
@@ -128,6 +135,8 @@ def create_app(edge: Edge) -> RestApp:
     views = Views(edge.invoicing)
     app.room = WaitingRoom(edge, views)
     app.event_room = EventRoom(streams=edge.limits.streams, waiting=edge.limits.waiting)
+    pay = Pay(edge)
+    app.live = PayLive(edge, pay=pay)
     operations = [
         *Users(edge).operations(),
         *Policies(edge).operations(),
@@ -144,7 +153,8 @@ def create_app(edge: Edge) -> RestApp:
         *Keys(edge).operations(),
         *AuditTrail(edge.access_book).operations(),
         *Payscrypt(edge).operations(),
-        *Pay(edge).operations(),
+        *pay.operations(),
+        *app.live.operations(),
     ]
     app.forms = tuple({one.form for one in operations if one.form is not None})
     guard = Guard(edge.gate, edge.invoicing)

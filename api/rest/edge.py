@@ -24,7 +24,7 @@ from actors.webhooks import Webhooks
 class HttpLimits:
     """Bounds of the REST API."""
 
-    connections: int = 1000
+    connections: int = 6000
     """Open connections; a further one is closed at once."""
     body_bytes: int = 64 * 1024
     body_timeout_s: float = 10.0
@@ -35,7 +35,11 @@ class HttpLimits:
     waiting: int = 1000
     """Long-polls that may wait at the same time."""
     streams: int = 256
-    """Streams of server-sent events that may be open at the same time."""
+    """Streams of `/v1/events` that may be open at the same time."""
+    pages: int = 4000
+    """Open payment pages that are told of changes; those beyond ask every few seconds."""
+    pages_per_address: int = 200
+    """Those of one address: a company, or a provider, may have many customers behind one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

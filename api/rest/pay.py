@@ -134,7 +134,7 @@ class Pay:
         )
 
     async def _show(self, incoming: Incoming) -> Reply:
-        placed = await self._placed(incoming)
+        placed = await self.placed(incoming)
         terms = placed.invoice.terms
         page = order_page(
             placed.order,
@@ -148,7 +148,7 @@ class Pay:
         return send_page(page)
 
     async def _status(self, incoming: Incoming) -> Reply:
-        placed = await self._placed(incoming)
+        placed = await self.placed(incoming)
         part = self.live_part(placed, asked_language())
         headers = {"ETag": f'W/"{part.version}"', "Vary": "Accept-Language"}
         if request.if_none_match.contains_weak(part.version):
@@ -156,7 +156,7 @@ class Pay:
         return send(part.document, "application/json", headers=headers)
 
     async def _logo(self, incoming: Incoming) -> Reply:
-        brand = (await self._placed(incoming)).brand
+        brand = (await self.placed(incoming)).brand
         if brand is None or brand.logo is None or brand.logo_type is None or not has_logo(brand):
             raise _nothing()
         headers = {"Cache-Control": A_DAY, "ETag": f'"{logo_digest(brand.logo)}"'}
@@ -184,7 +184,8 @@ class Pay:
             now_ms=self._edge.clock.now_ms(),
         )
 
-    async def _placed(self, incoming: Incoming) -> PlacedOrder:
+    async def placed(self, incoming: Incoming) -> PlacedOrder:
+        """The order that the path names. Raises Problem when there is none."""
         order_id = _number(incoming.words["order"])
         if order_id is None:
             raise _nothing()

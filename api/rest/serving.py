@@ -103,6 +103,7 @@ class HttpServer:
             listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(one)) for one in bound]
             async with trio.open_nursery() as connections:
                 await connections.start(self._departures.run)
+                connections.start_soon(self._app.keep_up)
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(
                         partial(
