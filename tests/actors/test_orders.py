@@ -345,14 +345,34 @@ async def test_duplicates_at_the_same_time_are_one_order(house, wallet):
 
 
 async def test_a_caller_that_leaves_does_not_stop_what_began(house, wallet):
-    house.store.gate = trio.Event()
+    gate, claim = trio.Event(), house.store.orders.claim_order
+
+    async def slow(order):
+        await gate.wait()
+        return await claim(order)
+
+    house.store.orders.claim_order = slow
     async with trio.open_nursery() as nursery:
         nursery.start_soon(create, house)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-        house.store.gate.set()
+        gate.set()
     assert await invoices(house) == 1
     await create(house)
+    assert await invoices(house) == 1
+
+
+async def test_a_row_that_came_meanwhile_is_the_first(house, wallet):
+    """What was given up after its time may still reach the store."""
+    placed, newest = await create(house), house.store.orders.newest_order
+
+    async def early(_user_id, _merchant_order_id):
+        house.store.orders.newest_order = newest
+
+    house.store.orders.newest_order = early
+    assert await create(house) == placed
+    house.store.orders.newest_order = early
+    assert await refused(house, description="other") == OrderReused("1001")
     assert await invoices(house) == 1
 
 
