@@ -6,6 +6,7 @@
   const base = body.dataset.order;
   const query = "?lang=" + body.dataset.language;
   const POLL_MS = Number(body.dataset.poll) * 1000;
+  const SOON_MS = 1000;
   const SLOW_MS = 30000;
   const SILENCE_MS = 45000;
   const PARTS = ["status", "notes", "pay", "end"];
@@ -191,8 +192,9 @@
   }
 
   // After the end only a surprise can come: money that was late, or that is taken back.
-  function later() {
-    if (!timer) timer = setTimeout(poll, final || failures > 5 ? SLOW_MS : POLL_MS);
+  function later(soon = false) {
+    const wait = soon ? SOON_MS : final || failures > 5 ? SLOW_MS : POLL_MS;
+    if (!timer) timer = setTimeout(poll, wait);
   }
 
   function close() {
@@ -219,13 +221,17 @@
       update(JSON.parse(event.data));
       if (final) { close(); later(); }
     };
-    source.onerror = later;
+    source.onerror = () => later(failures === 0);
   }
 
   // A stream that says nothing is dead, whatever the browser believes; a closed one is tried again.
   setInterval(() => {
     if (!final && (!source || source.readyState === 2 || Date.now() - heardAt > SILENCE_MS)) listen();
   }, SLOW_MS);
+
+  // The browser knows of a cable that is pulled long before a stream falls silent.
+  addEventListener("offline", () => { online(false); poll(); });
+  addEventListener("online", () => { poll(); listen(); });
 
   document.addEventListener("visibilitychange", () => {
     if (document.visibilityState === "visible") poll();
