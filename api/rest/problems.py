@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 import orjson
 
 from api.errors import KINDS, Answer
 
 MEDIA_TYPE = "application/problem+json"
+_IN_PATHS = "/:@!$&'()*+,;="
+"""What stands for itself in a path, beside letters, digits and `-._~` (RFC 3986, 3.3)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,14 @@ class Problem(Exception):  # noqa: N818 - RFC 9457's own noun
         return self.answer.kind.http
 
     def body(self, *, instance: str) -> bytes:
-        """The document; `instance` is the path of the request."""
+        """The document; `instance` is the path of the request, decoded."""
         kind = self.answer.kind
         document: dict[str, object] = {
             "type": f"/docs#{kind.slug}",
             "title": kind.title,
             "status": kind.http,
             "detail": self.answer.detail,
-            "instance": instance,
+            "instance": quote(instance, safe=_IN_PATHS),
             "reason": kind.reason,
             "advice": kind.advice,
         }
