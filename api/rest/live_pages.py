@@ -35,9 +35,14 @@ _Standing = tuple[ChainState | None, int | None]
 
 @dataclass(slots=True, eq=False)
 class LivePage:
-    """An order's live part in one language, as all who look at it get it."""
+    """An order's live part in one language, as all who look at it get it.
 
-    part: LivePart
+    Of the part it keeps what is needed, for there are thousands.
+    """
+
+    version: str
+    final: bool
+    changes_at_ms: int | None
     message: bytes
     """The part as a server-sent event."""
     standing: _Standing
@@ -208,11 +213,11 @@ class LivePages:
                 page.standing = self._standing(
                     watched.placed.invoice.terms.chain, self._clock.now_ms()
                 )
-                page.part = replace(page.part, changes_at_ms=None)
+                page.changes_at_ms = None
                 continue
-            changed = fresh.part.version != page.part.version
-            page.part, page.standing = fresh.part, fresh.standing
-            if changed:
+            page.standing, page.changes_at_ms = fresh.standing, fresh.changes_at_ms
+            if fresh.version != page.version:
+                page.version, page.final = fresh.version, fresh.final
                 page.message = fresh.message
                 page.changed.set()
                 page.changed = trio.Event()
@@ -223,12 +228,12 @@ class LivePages:
         part = self._render(watched.placed, language)
         self._rendered += 1
         message = b"id: %b\ndata: %b\n\n" % (part.version.encode(), part.document)
-        return LivePage(part, message, standing)
+        return LivePage(part.version, part.final, part.changes_at_ms, message, standing)
 
 
 def _stale(page: LivePage, invoice: Invoice, standing: _Standing, now_ms: int) -> bool:
     """Whether the page might be another by now."""
-    at_ms = page.part.changes_at_ms
+    at_ms = page.changes_at_ms
     if at_ms is not None and at_ms <= now_ms:
         return True
     # A new block alone changes nothing where nothing was paid.

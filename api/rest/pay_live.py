@@ -101,12 +101,13 @@ class PayLive:
             await send(b"retry: %d\n\n" % FULL_RETRY_MS)
             return
         with self.room.streaming(address), self.pages.reading(placed, language) as page:
-            sent = page.part
+            version, final = page.version, page.final
             await send(b"retry: %d\n\n%b" % (RETRY_MS, page.message))
-            while not sent.final:
+            while not final:
                 # There may be another one already: sending takes as long as the reader does.
-                if page.part.version == sent.version:
+                if page.version == version:
                     with trio.move_on_after(BEAT_S):
                         await page.changed.wait()
-                before, sent = sent, page.part
-                await send(BEAT if sent.version == before.version else page.message)
+                message = BEAT if page.version == version else page.message
+                version, final = page.version, page.final
+                await send(message)
