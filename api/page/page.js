@@ -95,7 +95,7 @@
     const line = byId("redirect");
     if (!line || stayed || secondsLeft) return;
     secondsLeft = Number(body.dataset.redirect);
-    byId("seconds").textContent = secondsLeft;
+    line.querySelector("bdi").textContent = secondsLeft;
     line.hidden = false;
   }
 
@@ -107,7 +107,7 @@
     const line = byId("redirect");
     if (!line || !secondsLeft) return;
     secondsLeft -= 1;
-    byId("seconds").textContent = secondsLeft;
+    line.querySelector("bdi").textContent = secondsLeft;
     // Not to come back here from the shop, and be led away again.
     if (!secondsLeft) location.replace(line.dataset.to);
   }

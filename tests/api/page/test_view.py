@@ -43,16 +43,16 @@ SAID: dict[str, tuple[str, str, list[str]]] = {
     "late_accepted": (
         "confirming",
         (
-            "0.5 BTC arrived and is being confirmed by the network. There is nothing more to do; you"
-            " may close this page."
+            "0.5 BTC arrived and is being confirmed by the network."
+            " There is nothing more to do; you may close this page."
         ),
         ["late_accepted"],
     ),
     "finality": (
         "confirming",
         (
-            "0.5 BTC arrived. The network has yet to make it final. There is nothing more to do; you"
-            " may close this page."
+            "0.5 BTC arrived. The network has yet to make it final."
+            " There is nothing more to do; you may close this page."
         ),
         [],
     ),
@@ -67,8 +67,8 @@ SAID: dict[str, tuple[str, str, list[str]]] = {
     "expired": (
         "expired",
         (
-            "The time to pay is over and nothing has arrived. Do not send anything to this address any"
-            " more."
+            "The time to pay is over and nothing has arrived."
+            " Do not send anything to this address any more."
         ),
         [],
     ),
