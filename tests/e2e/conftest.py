@@ -7,11 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.anvil import AnvilNode
 from tests.helpers.bitcoind import BitcoinNode
+from tests.helpers.browser import Browser
 from tests.helpers.daemon import Daemon
 from tests.helpers.goipay_client import GoiPay, StatusStream
+from tests.helpers.merchant_site import MerchantSite
+from tests.helpers.pay_desk import PayDesk
 from tests.helpers.postgres import PostgresServer
 from tests.helpers.shop import Shop, leaks
+from tests.nodes.install import find, how_to_install
 
 FAST = {"TALLY_LTC_POLL_INTERVAL_S": "0.2"}
 MakeDaemon = Callable[..., Daemon]
@@ -88,6 +93,26 @@ def make_daemon(tmp_path: Path) -> Iterator[MakeDaemon]:
     yield make
     for daemon in made:
         assert daemon.stop(), f"the daemon did not stop in time: {daemon.log.read_text()[-2000:]}"
+        check_log_text(daemon)
+
+
+@pytest.fixture(scope="session")
+def desk(
+    btc_node: BitcoinNode, browser: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PayDesk]:
+    """A merchant with a site of its own, payment pages, and customers with a browser. Shared."""
+    if find("evm") is None:
+        pytest.skip(how_to_install("evm"))
+    with AnvilNode(1) as eth_node:
+        env = {
+            "ETH_DAEMON_URL": eth_node.ws_url,
+            "TALLY_WEBHOOKS_ALLOW_NETWORKS": "127.0.0.0/8",
+        }
+        daemon = Daemon(tmp_path_factory.mktemp("desk"), nodes=(btc_node,), env=env)
+        hosts = f"127.0.0.1:{daemon.http_port}"
+        with daemon, MerchantSite(daemon.url) as site, browser.allow(hosts, site.host):
+            yield PayDesk(daemon, site, browser, {"BTC": btc_node, "ETH": eth_node})
+            assert site.faults == []
         check_log_text(daemon)
 
 

@@ -157,16 +157,6 @@ class Page:
         )
         self.call("Emulation.setFocusEmulationEnabled", enabled=True)
 
-    def go_offline(self, *, offline: bool = True) -> None:
-        """As if the cable were pulled: what is open breaks, and the page is told."""
-        self.call(
-            "Network.emulateNetworkConditions",
-            offline=offline,
-            latency=0,
-            downloadThroughput=-1,
-            uploadThroughput=-1,
-        )
-
     def excuse(self, *patterns: str) -> None:
         self.excused += [re.compile(pattern) for pattern in patterns]
 

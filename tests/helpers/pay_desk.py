@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.helpers.anvil import AnvilNode
 from tests.helpers.bitcoind import BitcoinNode
@@ -12,6 +13,7 @@ from tests.helpers.browser import Browser, Page
 from tests.helpers.daemon import Daemon
 from tests.helpers.merchant_site import MerchantSite, Purchase
 from tests.helpers.shop import Json, new_key, pay_many
+from tests.helpers.tcp_proxy import CuttingProxy
 
 NEEDED = {"BTC": 2, "ETH": 3}
 """Confirmations."""
@@ -37,7 +39,7 @@ class PayDesk:
         self.nodes = dict(nodes)
         self.user_id = self._admin("POST", "/v1/users", {})["id"]
         self._keys = {"btc": new_key(), "eth": new_key()}
-        self.usual = self.wallet("usual", expires_in_s=3600)
+        self.usual = self.wallet("usual", expires_in_s=1800)
         self.hurried = self.wallet("hurried", expires_in_s=SHORT_S)
         site.wallet_ids = {self.usual, self.hurried}
         site.wallet_id = self.usual
@@ -103,10 +105,37 @@ class PayDesk:
             yield page
             page.check()
 
+    @contextmanager
+    def line(self) -> Iterator[Line]:
+        """A network between a page and the daemon that can be cut."""
+        target = ("127.0.0.1", self.daemon.http_port)
+        with CuttingProxy(target) as proxy, self.browser.allow(f"127.0.0.1:{proxy.port}"):
+            yield Line(proxy)
+
     def _admin(self, method: str, path: str, body: Json | None = None) -> Json:
         status, _, document = self.daemon.http(method, path, body)
         assert status in (200, 201), (method, path, document)
         return dict(document)
+
+
+class Line:
+    """What a page reaches the daemon by."""
+
+    def __init__(self, proxy: CuttingProxy) -> None:
+        self._proxy = proxy
+
+    def address(self, purchase: Purchase) -> str:
+        """The order's page by this way."""
+        return f"http://127.0.0.1:{self._proxy.port}{urlsplit(purchase.page).path}"
+
+    def cut(self, page: Page) -> None:
+        """Pull the cable; the browser notices, as it does of its machine's own."""
+        self._proxy.cut_all()
+        page.evaluate("dispatchEvent(new Event('offline')) && undefined")
+
+    def mend(self, page: Page) -> None:
+        self._proxy.allow()
+        page.evaluate("dispatchEvent(new Event('online')) && undefined")
 
 
 def until_phase(page: Page, phase: str, *, timeout_s: float = 30.0) -> None:

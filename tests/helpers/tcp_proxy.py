@@ -35,6 +35,13 @@ class CuttingProxy:
         self.cut.clear()
         self._word = word
 
+    def cut_all(self) -> None:
+        """End every connection, and each new one at once."""
+        self._refuse = True
+        for each in self._sockets:
+            with contextlib.suppress(OSError):  # it has ended
+                each.shutdown(socket.SHUT_RDWR)
+
     def allow(self) -> None:
         """Take connections again."""
         self._refuse = False
