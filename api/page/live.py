@@ -49,7 +49,7 @@ class LivePart:
     headline: str
     """The status in a word or two."""
     announcement: str
-    """The status in one or two sentences, for screen readers."""
+    """The status and what else must be known, in sentences, for screen readers."""
     document: bytes
     """All of this as one line of JSON."""
     changes_at_ms: int | None
@@ -69,13 +69,19 @@ def live_part(
 
     It depends on nothing else, and on the time only as `changes_at_ms` says.
     """
-    spoken = words(language)
     view = page_view(
-        order, invoice, catalogue=catalogue, health=health, now_ms=now_ms, words=spoken
+        order, invoice, catalogue=catalogue, health=health, now_ms=now_ms, words=words(language)
     )
+    return part_of(view, language)
+
+
+def part_of(view: View, language: str) -> LivePart:
+    """The part that shows the view."""
+    spoken = words(language)
     html = render("live.html", language, view=view, **_deadline(view, language))
     headline = spoken.text(view.headline)
-    announcement = f"{headline}. {spoken.text(view.text)}"
+    sentences = (view.text, *(note.phrase for note in view.notes))
+    announcement = " ".join((f"{headline}.", *map(spoken.text, sentences)))
     told = {
         "status": view.status,
         "final": view.final,

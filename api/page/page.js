@@ -20,7 +20,7 @@
 
   let version = body.dataset.version;
   let final = "final" in body.dataset;
-  let announced = "";
+  let told = body.dataset.told;
   let failures = 0;
   const shown = {};
   for (const id of PARTS) shown[id] = byId(id).outerHTML;
@@ -28,7 +28,6 @@
   // --- what is shown ---
 
   function announce(text) {
-    announced = text;
     byId("announcement").textContent = text;
   }
 
@@ -52,7 +51,7 @@
     const title = document.title.indexOf(" – ");
     document.title = part.headline + (title < 0 ? "" : document.title.slice(title));
     wake();
-    if (part.announcement !== announced) announce(part.announcement);
+    if (part.announcement !== told) announce(told = part.announcement);
   }
 
   // What needs this script is hidden until it runs.
@@ -168,6 +167,7 @@
   let source = null;
   let heardAt = 0;
   let timer = 0;
+  let turn = 0;
 
   function online(yes) {
     failures = yes ? 0 : failures + 1;
@@ -177,12 +177,15 @@
   async function poll() {
     clearTimeout(timer);
     timer = 0;
+    const mine = ++turn;
     try {
       const answer = await fetch(base + "/status" + query, {
         cache: "no-store",
         headers: { "If-None-Match": 'W/"' + version + '"' },
       });
-      if (answer.status === 200) update(await answer.json());
+      const part = answer.status === 200 ? await answer.json() : null;
+      // What was asked for or heard since is newer.
+      if (part && mine === turn) update(part);
       online(answer.ok || answer.status === 304);
     } catch {
       online(false);
@@ -218,6 +221,7 @@
     source.addEventListener("beat", heard);
     source.onmessage = (event) => {
       heard();
+      turn += 1;
       update(JSON.parse(event.data));
       if (final) { close(); later(); }
     };

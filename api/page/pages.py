@@ -17,7 +17,7 @@ from actors.order_book import Order
 from api.page.assets import page_asset
 from api.page.colours import palette
 from api.page.environment import render
-from api.page.live import POLL_S, live_part
+from api.page.live import POLL_S, part_of
 from api.page.view import page_view
 from api.page.words import phrase, seemly, words
 
@@ -58,9 +58,7 @@ def order_page(
     view = page_view(
         order, invoice, catalogue=catalogue, health=health, now_ms=now_ms, words=spoken
     )
-    live = live_part(
-        order, invoice, language=language, catalogue=catalogue, health=health, now_ms=now_ms
-    )
+    live = part_of(view, language)
     merchant = seemly(order.merchant_name, MAX_NAME)
     if not merchant and brand is not None:
         merchant = seemly(brand.name, MAX_NAME)

@@ -147,7 +147,7 @@ def _phase(invoice: Invoice, now_ms: int) -> Phase:
 
 
 def _text(phase: Phase, invoice: Invoice, money: MoneyWords) -> Phrase:
-    required_base, received = invoice.terms.required_base, money.amount(invoice.received_base)
+    required_base, credited = invoice.terms.required_base, money.amount(invoice.credited_base)
     match phase:
         case Phase.WAITING if required_base:
             return phrase("waiting_text", amount=money.amount(required_base))
@@ -156,16 +156,16 @@ def _text(phase: Phase, invoice: Invoice, money: MoneyWords) -> Phrase:
         case Phase.PARTIAL:
             return phrase(
                 "partial_text",
-                received=money.amount(invoice.credited_base),
+                received=credited,
                 total=money.amount(required_base),
                 missing=money.amount(due_base(invoice)),
             )
         case Phase.LATE_WINDOW:
             return phrase("late_window_text", until=money.words.instant(invoice.closes_at_ms))
         case Phase.CONFIRMING if invoice.terms.finality is not None:
-            return phrase("finality_text", received=received)
+            return phrase("finality_text", received=credited)
         case Phase.CONFIRMING | Phase.PAID:
-            return phrase(f"{phase.value}_text", received=received)
+            return phrase(f"{phase.value}_text", received=credited)
         case Phase.EXPIRED if invoice.received_base:
             return _expired_with_money(invoice, money)
     return phrase(f"{phase.value}_text")

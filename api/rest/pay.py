@@ -33,7 +33,7 @@ PAGE_SCHEMAS: Mapping[str, Schema] = {
             "status": text("The order's.", enum=[one.name for one in OrderStatus]),
             "final": {"type": "boolean", "description": "Nothing more is to be expected."},
             "headline": text("The status in a word or two."),
-            "announcement": text("The status in one or two sentences."),
+            "announcement": text("The status and what else must be known, in sentences."),
             "html": text("The part itself."),
         },
         "What of a payment page changes.",
