@@ -94,6 +94,7 @@ class Servers:
             orders=house.orders,
             brands=house.brands,
             public_url=config.http.public_url,
+            trusted_proxies=config.http.trusted_proxies,
         )
         async with trio.open_nursery() as nursery:
             try:

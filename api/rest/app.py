@@ -36,6 +36,7 @@ from api.rest.pay_live import PayLive
 from api.rest.payscrypt import Payscrypt
 from api.rest.policies import Policies
 from api.rest.problems import Problem, problem
+from api.rest.proxies import Proxies
 from api.rest.service import Service
 from api.rest.streaming import Body, Line, StreamedResponse, send_through
 from api.rest.users import Users
@@ -157,7 +158,7 @@ def create_app(edge: Edge) -> RestApp:
         *app.live.operations(),
     ]
     app.forms = tuple({one.form for one in operations if one.form is not None})
-    guard = Guard(edge.gate, edge.invoicing)
+    guard = Guard(edge.gate, edge.invoicing, Proxies(edge.trusted_proxies))
     for one in operations:
         app.add_url_rule(_rule(one), one.id, guard.before(one), methods=[one.method])
     _add_documents(app, operations, version=edge.version)

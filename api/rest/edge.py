@@ -18,6 +18,7 @@ from actors.ports import Log, WallClock
 from actors.repeats import Repeats
 from actors.wallets import Wallets
 from actors.webhooks import Webhooks
+from api.rest.proxies import Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +68,8 @@ class Edge:
     brands: BrandBook
     public_url: str | None = None
     """Scheme, host and port by which customers reach us; None: as they asked for it."""
+    trusted_proxies: tuple[Network, ...] = ()
+    """Whose word on the client's address is taken."""
     limits: HttpLimits = field(default_factory=HttpLimits)
 
     def healths(self) -> list[ChainHealth]:

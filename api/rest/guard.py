@@ -21,14 +21,16 @@ from api.errors import answer
 from api.payscrypt import APIKEY
 from api.rest.operation import Door, Operation
 from api.rest.problems import Problem
+from api.rest.proxies import Proxies
 from api.rest.streaming import SendPart, StreamedResponse, Work
 
 
 class Guard:
     """Lets requests through to the operations they may use."""
 
-    def __init__(self, gate: Gate, invoicing: Invoicing) -> None:
+    def __init__(self, gate: Gate, invoicing: Invoicing, proxies: Proxies) -> None:
         self._gate = gate
+        self._proxies = proxies
         self._invoicing = invoicing
 
     def before(self, one: Operation) -> Callable[..., Awaitable[Response]]:
@@ -61,7 +63,7 @@ class Guard:
         return bounded
 
     async def _caller(self, one: Operation) -> Caller:
-        knock = _knock()
+        knock = self._knock()
         if one.door is Door.FRESH_KEY:
             found = await self._gate.admit_by_key(_with_apikey(knock))
         else:
@@ -69,6 +71,14 @@ class Guard:
         if isinstance(found, Caller):
             return found
         raise _refusal(found)
+
+    def _knock(self) -> Knock:
+        host, port = request.scope.get("client") or ("", 0)
+        return Knock(
+            address=self._proxies.client(str(host), port, request.headers),
+            authorization=request.headers.get("Authorization"),
+            direct=_direct(),
+        )
 
     def _without_key(self, one: Operation, knock: Knock) -> Caller | TooMany | None:
         """Who may come in without one; None: a key decides."""
@@ -108,16 +118,6 @@ def _refusal(found: Unknown | TooMany) -> Problem:
     if isinstance(found, TooMany):
         return Problem(refused(found), headers={"Retry-After": str(found.retry_after_s)})
     return Problem(refused(found), headers={"WWW-Authenticate": 'Bearer realm="tallyd"'})
-
-
-def _knock() -> Knock:
-    client = request.scope.get("client") or ("", 0)
-    host, port = str(client[0]), client[1]
-    return Knock(
-        address=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
-        authorization=request.headers.get("Authorization"),
-        direct=_direct(),
-    )
 
 
 def _with_apikey(knock: Knock) -> Knock:

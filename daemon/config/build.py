@@ -180,6 +180,7 @@ class _Builder:
             host=self.value("http.host", str),
             port=self.value("http.port", int),
             public_url=self.optional("http.public_url", str),
+            trusted_proxies=self.value("http.trusted_proxies", tuple),
         )
         if http.port and (http.host, http.port) == (server.host, server.port):
             self._refuse("http.port", f"is the same as server.port ({http.port}): choose another")

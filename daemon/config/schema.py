@@ -99,11 +99,13 @@ class HttpConfig:
     """The REST listener. Port 0 lets the system choose (tests).
 
     `public_url` is scheme, host and port by which customers reach it; None: as they asked for it.
+    What a proxy in `trusted_proxies` says of the client's address is believed.
     """
 
     host: str
     port: int
     public_url: str | None
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,6 +164,7 @@ _ROWS = [
     Setting("http.host", values.host, "127.0.0.1"),
     Setting("http.port", values.whole(0, 65535), 8080),
     Setting("http.public_url", values.public_url),
+    Setting("http.trusted_proxies", values.networks, (), many=True),
     Setting("access.anonymous", values.choice(("off", "loopback"))),
     Setting("access.mtls_subjects", values.subjects, (), many=True),
     Setting("access.rate_per_s", values.seconds(0, 1_000_000), 100.0),

@@ -3,6 +3,7 @@
 import argparse
 import copy
 import pickle
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -377,6 +378,12 @@ def test_public_urls(load, text, expected):
 
 def test_without_a_public_url_there_is_none(load):
     assert load().http.public_url is None
+
+
+def test_no_proxy_is_trusted_but_those_that_are_named(load):
+    assert load().http.trusted_proxies == ()
+    found = load(env={"TALLY_HTTP_TRUSTED_PROXIES": "127.0.0.1, fd00::/8"}).http.trusted_proxies
+    assert found == (ip_network("127.0.0.1/32"), ip_network("fd00::/8"))
 
 
 def test_reload_says_what_applies_now_and_what_needs_a_restart(load):
