@@ -96,6 +96,8 @@ class Page:
         """Every address that was asked for."""
         self.transferred: dict[str, int] = {}
         """Bytes of each request that is finished, by its number, as they came over the wire."""
+        self.made_up: dict[str, tuple[dict[str, str], bytes]] = {}
+        """Headers and body that are answered to requests for these addresses, without a server."""
         self.blocked: list[re.Pattern[str]] = []
         """Requests whose addresses match are failed, as a network would."""
         self.excused: list[re.Pattern[str]] = []
@@ -294,11 +296,15 @@ class Page:
             file.write_bytes(png)
         return png
 
-    def barriers(self, *, tags: Sequence[str] = WCAG) -> list[str]:
-        """What axe-core finds against the Web Content Accessibility Guidelines, level AA."""
+    def barriers(self, *, rules: Sequence[str] = ()) -> list[str]:
+        """What axe-core finds against the Web Content Accessibility Guidelines, level AA.
+
+        Only by these rules, if any are named.
+        """
         if not self.evaluate("typeof axe === 'object'"):
             self.evaluate(_axe_source())
-        options = {"runOnly": {"type": "tag", "values": list(tags)}, "resultTypes": ["violations"]}
+        only = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": WCAG}
+        options = {"runOnly": only, "resultTypes": ["violations"]}
         found = self.evaluate(f"axe.run(document, {json.dumps(options)})")
         return [
             f"{one['id']}: {one['help']}: {node['html']}: {node['failureSummary']}"
@@ -366,7 +372,16 @@ class Page:
         url, request = event["request"]["url"], event["requestId"]
         self.requests.append(url)
         parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.netloc not in self._browser.hosts:
+        if url in self.made_up:
+            headers, body = self.made_up[url]
+            self._tell(
+                "Fetch.fulfillRequest",
+                requestId=request,
+                responseCode=200,
+                responseHeaders=[{"name": name, "value": value} for name, value in headers.items()],
+                body=base64.b64encode(body).decode(),
+            )
+        elif parts.scheme in ("http", "https") and parts.netloc not in self._browser.hosts:
             self.problems.append(f"request to another host: {url}")
             self._tell("Fetch.failRequest", requestId=request, errorReason="BlockedByClient")
         elif any(pattern.search(url) for pattern in self.blocked):
