@@ -56,53 +56,55 @@ CODE_OF_HTTP: Mapping[int, int] = {
 }
 """What only HTTP refuses keeps its HTTP status; this is the code beside it."""
 
-INVALID_APIKEY = "invalid apikey"
-RATE_LIMITED = "rate limit exceeded"
 INTERNAL_ERROR = "internal error"
 
 
-def _kind(reason: str, grpc: int, advice: str, retry_after_s: int | None = None) -> Kind:
-    title = reason.capitalize().replace("_", " ")
-    return Kind(reason, HTTP_OF[grpc], title, advice, grpc, retry_after_s)
+def _kind(reason: str, grpc: int, text: str, *, retry_after_s: int | None = None) -> Kind:
+    return Kind(reason, HTTP_OF[grpc], text, "See docs/payscrypt.md.", grpc, retry_after_s)
 
 
 KINDS: Mapping[str, Kind] = {
     kind.reason: kind
     for kind in (
-        _kind("INVALID_FIELD", INVALID_ARGUMENT, "The text names the field."),
-        _kind("UNSUPPORTED_ASSET", INVALID_ARGUMENT, "Ask for an asset of the wallet."),
-        _kind("WALLET_NOT_FOUND", NOT_FOUND, "Check pg_wallet_id."),
-        _kind("WALLET_HAS_NO_KEY", FAILED_PRECONDITION, "Give the wallet a key for the chain."),
-        _kind("ORDER_ID_REUSED", ALREADY_EXISTS, "Give each order a number of its own."),
-        _kind("ORDER_NOT_FOUND", NOT_FOUND, "Check the id."),
-        _kind("CHAIN_UNAVAILABLE", UNAVAILABLE, "Try again.", 30),
-        _kind("INVALID_APIKEY", UNAUTHENTICATED, "Send a key that is in force as `apikey`."),
-        _kind("SCOPE_MISSING", PERMISSION_DENIED, "Use a key with the scope write."),
-        _kind("RATE_LIMITED", RESOURCE_EXHAUSTED, "Wait for as long as Retry-After says."),
-        _kind("STORE_UNAVAILABLE", UNAVAILABLE, "Nothing was stored. Try again.", 1),
-        _kind("INTERNAL", INTERNAL, "The daemon's log says what it was."),
+        _kind("INVALID_FIELD", INVALID_ARGUMENT, "invalid <field>"),
+        _kind("UNSUPPORTED_ASSET", INVALID_ARGUMENT, "unsupported asset_name"),
+        _kind("INVALID_APIKEY", UNAUTHENTICATED, "invalid apikey"),
+        _kind("SCOPE_MISSING", PERMISSION_DENIED, "apikey lacks the scope write"),
+        _kind("WALLET_NOT_FOUND", NOT_FOUND, "wallet not found"),
+        _kind("ORDER_NOT_FOUND", NOT_FOUND, "order not found"),
+        _kind("WALLET_HAS_NO_KEY", FAILED_PRECONDITION, "wallet has no key for asset"),
+        _kind(
+            "ORDER_ID_REUSED",
+            ALREADY_EXISTS,
+            "merchant_order_id already used with different parameters",
+        ),
+        _kind("RATE_LIMITED", RESOURCE_EXHAUSTED, "rate limit exceeded"),
+        _kind("INTERNAL", INTERNAL, INTERNAL_ERROR),
+        _kind("CHAIN_UNAVAILABLE", UNAVAILABLE, "chain backend unavailable", retry_after_s=30),
+        _kind("STORE_UNAVAILABLE", UNAVAILABLE, "store unavailable", retry_after_s=1),
     )
 }
-_GENERAL: Mapping[str, tuple[str, str]] = {
-    "UNAUTHENTICATED": ("INVALID_APIKEY", INVALID_APIKEY),
-    "FORBIDDEN": ("SCOPE_MISSING", "apikey lacks the scope write"),
-    "RATE_LIMITED": ("RATE_LIMITED", RATE_LIMITED),
-    "STORE_UNAVAILABLE": ("STORE_UNAVAILABLE", "store unavailable"),
-    "OPERATOR_NEEDED": ("INTERNAL", INTERNAL_ERROR),
-    "BUG": ("INTERNAL", INTERNAL_ERROR),
-    "MALFORMED_JSON": ("INVALID_FIELD", "invalid body"),
+"""The title of each is the exact text."""
+_GENERAL: Mapping[str, str] = {
+    "UNAUTHENTICATED": "INVALID_APIKEY",
+    "FORBIDDEN": "SCOPE_MISSING",
+    "RATE_LIMITED": "RATE_LIMITED",
+    "STORE_UNAVAILABLE": "STORE_UNAVAILABLE",
+    "OPERATOR_NEEDED": "INTERNAL",
+    "BUG": "INTERNAL",
 }
-"""Reasons of `api.errors` → kind and text here."""
+"""Reasons of `api.errors` → those here."""
 
 
-def refused(reason: str, text: str) -> Answer:
+def refused(reason: str) -> Answer:
     """A refusal with its exact text."""
-    return Answer(KINDS[reason], text)
+    kind = KINDS[reason]
+    return Answer(kind, kind.title)
 
 
 def invalid(field: str) -> Answer:
     """The field as the client calls it."""
-    return refused("INVALID_FIELD", f"invalid {field}")
+    return Answer(KINDS["INVALID_FIELD"], f"invalid {field}")
 
 
 def reworded(told: Answer) -> Answer:
@@ -112,8 +114,10 @@ def reworded(told: Answer) -> Answer:
     """
     if KINDS.get(told.kind.reason) is told.kind:
         return told
+    if told.kind.reason == "MALFORMED_JSON":
+        return invalid("body")
     found = _GENERAL.get(told.kind.reason)
-    return told if found is None else refused(*found)
+    return told if found is None else refused(found)
 
 
 def code_of(told: Answer) -> int:

@@ -61,7 +61,7 @@ class PayscryptCalls:
             return invalid("id")
         placed = await self._orders.find(int(message.id))
         if not isinstance(placed, PlacedOrder):
-            return refused("ORDER_NOT_FOUND", "order not found")
+            return refused("ORDER_NOT_FOUND")
         order = public_message(placed, self._catalogue, with_payments=message.with_payments)
         return pg.GetPublicOrderByIdResponse(order=order)
 
@@ -76,16 +76,14 @@ def _answer(refusal: OrderRefusal) -> Answer:
         case InvalidField():
             return invalid(refusal.field)
         case UnsupportedAsset():
-            return refused("UNSUPPORTED_ASSET", "unsupported asset_name")
+            return refused("UNSUPPORTED_ASSET")
         case NoSuchWallet():
-            return refused("WALLET_NOT_FOUND", "wallet not found")
+            return refused("WALLET_NOT_FOUND")
         case NoKeyForAsset():
-            return refused("WALLET_HAS_NO_KEY", "wallet has no key for asset")
+            return refused("WALLET_HAS_NO_KEY")
         case OrderReused():
-            return refused(
-                "ORDER_ID_REUSED", "merchant_order_id already used with different parameters"
-            )
+            return refused("ORDER_ID_REUSED")
         case AssetDisabled():
-            return refused("CHAIN_UNAVAILABLE", "chain backend unavailable")
+            return refused("CHAIN_UNAVAILABLE")
         case _:
             assert_never(refusal)

@@ -19,7 +19,7 @@ from actors.new_order import (
     MAX_MERCHANT_ORDER_ID,
 )
 from api.errors import Answer
-from api.payscrypt import refused
+from api.payscrypt import invalid
 from api.payscrypt_calls import PayscryptCalls
 from api.rest.edge import Edge
 from api.rest.fields import Schema
@@ -286,7 +286,7 @@ class Payscrypt:
         host: str = request.headers.get("Host", "")
         # It comes back to who sent it, but no further than a host could.
         if not _HOST.fullmatch(host):
-            raise Problem(refused("INVALID_FIELD", "invalid Host"))
+            raise Problem(invalid("Host"))
         return f"{request.scheme}://{host}"
 
 

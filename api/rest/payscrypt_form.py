@@ -89,11 +89,11 @@ class PayscryptForm:
         titles: dict[int, list[str]] = {}
         for reason in reasons:
             kind = OWN_KINDS.get(reason) or KINDS[reason]
-            titles.setdefault(kind.http, []).append(f"{kind.title}.")
+            titles.setdefault(kind.http, []).append(kind.title)
         schema = {"$ref": f"#/components/schemas/{ERROR_SCHEMA}"}
         return {
             str(status): {
-                "description": " ".join(dict.fromkeys(said)),
+                "description": "; ".join(dict.fromkeys(said)),
                 "headers": dict(_HEADERS),
                 "content": {JSON: {"schema": schema}},
             }
