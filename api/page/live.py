@@ -44,8 +44,6 @@ class LivePart:
     """PENDING, CONFIRMING, SUCCESSFUL, EXPIRED or CANCELED."""
     final: bool
     """Nothing more is to be expected: settled or cancelled."""
-    html: Markup
-    """The `<section id="live">`."""
     headline: str
     """The status in a word or two."""
     announcement: str
@@ -54,6 +52,12 @@ class LivePart:
     """All of this as one line of JSON."""
     changes_at_ms: int | None
     """The next instant at which time alone changes the part; None if it never does."""
+
+    @property
+    def html(self) -> Markup:
+        """The `<section id="live">`; kept in the document alone, for many parts are held."""
+        # Rendered by a template that escapes.
+        return Markup(orjson.loads(self.document)["html"])  # noqa: S704
 
 
 def live_part(
@@ -94,8 +98,6 @@ def part_of(view: View, language: str) -> LivePart:
         version=version,
         status=view.status,
         final=view.final,
-        # Rendered by a template that escapes.
-        html=Markup(html),  # noqa: S704
         headline=headline,
         announcement=announcement,
         document=orjson.dumps({"version": version, **told}),

@@ -16,7 +16,7 @@ QUIET_ZONE = 4
 _DARK = re.compile(rb"\x01+")
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=2048)
 def qr_svg(text: str) -> Markup:
     """Dark on light in either colour scheme, for not every reader takes the inverse.
 
