@@ -120,10 +120,11 @@ def test_a_shop_is_set_up_as_the_page_says_and_an_order_is_paid(
     (address,) = made["variants"]
     btc_node.pay(address, PRICE_BASE)
 
-    def is_confirming() -> bool:
-        return '"status":"CONFIRMING"' in shell.run(looking)
-
-    wait_until(is_confirming, "the order is covered")
+    asked = f"/apis/pg/get_public_order?id={made['id']}"
+    wait_until(
+        lambda: daemon.http("GET", asked)[2]["order"]["status"] == "CONFIRMING",
+        "the order is covered",
+    )
     assert "ship" not in output.read_text()
     btc_node.mine(2)
     wait_until(lambda: output.read_text().count("ship A-17\n") == 1, "the shop ships")
