@@ -122,7 +122,7 @@ def unlike(value):
     return re.fullmatch(r"-?[0-9]+", value) is None
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=700, deadline=None)
 @given(st.sampled_from(MESSAGES), st.data())
 def test_what_comes_in_is_what_google_reads(kind, data):
     document = data.draw(documents(kind))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import grpc
 import pytest
 import trio
@@ -14,9 +17,11 @@ from actors.gate import FAILURES_BURST
 from actors.ports import PersistentError, TransientError
 from actors.wallets import Wallet, WalletAsset
 from api.access import scope_of_rpc
+from api.payscrypt import KINDS
 from tests.helpers.house import EVM_KEY, LTC_KEY
 from tests.helpers.payscrypt import CREATE, HTTP_OF, LATER, PUBLIC, SERVICE, Shop, Told, open_shop
 
+ROOT = Path(__file__).parents[3]
 INVALID = [
     ({"merchant_order_id": None}, "merchant_order_id"),
     ({"merchant_order_id": ""}, "merchant_order_id"),
@@ -312,3 +317,13 @@ async def test_reflection_shows_the_service(shop):
     services, methods = await trio.to_thread.run_sync(look)
     assert SERVICE in services
     assert methods == ["createOrder", "getPublicOrderById"]
+
+
+# --- the documentation ----------------------------------------------------------------------------
+
+
+def test_the_documentation_has_every_refusal():
+    page = (ROOT / "docs" / "payscrypt.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([0-9]+) \| ([0-9]+) \| `([^`]+)` \|$", page, re.MULTILINE)
+    told = [(int(code), int(http), text) for code, http, text in rows]
+    assert told == [(kind.grpc, kind.http, kind.title) for kind in KINDS.values()]
