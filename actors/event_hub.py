@@ -36,6 +36,11 @@ class EventHub:
         self._bells: dict[UUID, set[trio.Event]] = {}
         self._failures = 0
 
+    @property
+    def last_seq(self) -> int:
+        """Of what has been published; 0 before anything was."""
+        return self._last_seq
+
     def publish(self, batch: Sequence[Committed]) -> None:
         """Tell every listener of a committed batch. Asserts that sequence numbers only grow."""
         for committed in batch:

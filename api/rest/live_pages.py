@@ -100,17 +100,19 @@ class LivePages:
         return LiveStatistics(len(self._watched), len(pages), readers, self._rendered)
 
     @contextmanager
-    def reading(self, placed: PlacedOrder, language: str) -> Iterator[LivePage]:
+    def reading(self, placed: PlacedOrder, language: str, *, seq: int) -> Iterator[LivePage]:
         """The order's page, kept up to date within the block.
 
-        `placed` may be a moment old: what was recorded since is caught up with by `run`.
+        `seq` was the hub's before `placed` was read; what was recorded since is caught up with.
         """
         invoice_id = placed.order.invoice_id
         watched = self._watched.get(invoice_id)
         if watched is None:
             watched = self._watched[invoice_id] = _Watched(placed)
             # From now on the hub tells; what it has told before is found by looking once more.
-            self._unread.add(invoice_id)
+            if self._hub.last_seq != seq:
+                self._unread.add(invoice_id)
+            # If nobody was there, nobody looks at the chains.
             self._bell.set()
         page = watched.pages.get(language)
         if page is None:

@@ -31,6 +31,7 @@ class PayLive:
 
     def __init__(self, edge: Edge, *, pay: Pay) -> None:
         self._pay = pay
+        self._hub = edge.hub
         limits = edge.limits
         self.room = LiveRoom(streams=limits.pages, per_address=limits.pages_per_address)
         self.pages = LivePages(
@@ -80,6 +81,7 @@ class PayLive:
         full = self.room.full(address)
         if full is not None:
             raise full
+        seq = self._hub.last_seq
         placed, language = await self._pay.placed(incoming), asked_language()
         last = request.headers.get("Last-Event-ID")
         if last is not None and placed.status.final:
@@ -90,17 +92,17 @@ class PayLive:
             media_type=EVENT_STREAM,
             # Proxies must hand on what they get as it comes.
             headers={"X-Accel-Buffering": "no"},
-            work=lambda send: self._stream(send, placed, language, address),
+            work=lambda send: self._stream(send, placed, language, address, seq=seq),
         )
 
     async def _stream(
-        self, send: SendPart, placed: PlacedOrder, language: str, address: str
+        self, send: SendPart, placed: PlacedOrder, language: str, address: str, *, seq: int
     ) -> None:
         if self.room.full(address) is not None:
             # Others came in since this one was let in.
             await send(b"retry: %d\n\n" % FULL_RETRY_MS)
             return
-        with self.room.streaming(address), self.pages.reading(placed, language) as page:
+        with self.room.streaming(address), self.pages.reading(placed, language, seq=seq) as page:
             version, final = page.version, page.final
             await send(b"retry: %d\n\n%b" % (RETRY_MS, page.message))
             while not final:

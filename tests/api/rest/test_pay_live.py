@@ -362,7 +362,7 @@ async def test_who_finds_the_room_full_after_being_let_in_is_sent_away_for_long(
         sent.append(data)
 
     with app.live.room.streaming("192.0.2.1:5"):
-        await app.live._stream(send, placed, "en", "192.0.2.7:5")
+        await app.live._stream(send, placed, "en", "192.0.2.7:5", seq=0)
     assert sent == [b"retry: 60000\n\n"]
     assert app.live.pages.statistics().orders == 0
 
