@@ -296,4 +296,31 @@ SUITE = (
         ),
         quick={"invoices": 50, "queued": 2_000, "rounds": 1},
     ),
+    Benchmark(
+        "payment-page",
+        "benchmarks.payment_page",
+        "run",
+        (
+            Target(
+                "payment page's first byte, 50 pages opened/s on one core, p50",
+                "first_byte_ms_p50",
+                15,
+                unit=" ms",
+            ),
+            Target("the same, p99", "first_byte_ms_p99", 15, unit=" ms"),
+            Target(
+                "the whole page with style sheet and script, p99",
+                "complete_ms_p99",
+                100,
+                unit=" ms",
+            ),
+            Target(
+                "memory per page that is open and told of changes, 2000 of them",
+                "kb_per_open_page",
+                25,
+                unit=" KB",
+            ),
+        ),
+        quick={"pages": 20, "rate_per_s": 20.0, "warm": 5},
+    ),
 )

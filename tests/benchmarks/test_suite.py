@@ -11,7 +11,7 @@ from benchmarks.report import ROOT
 from benchmarks.suite import SUITE
 from tests.nodes.install import find, how_to_install
 
-NEEDS_A_NODE = {"latency": "btc", "house": "btc", "ton-follow": "ton"}
+NEEDS_A_NODE = {"latency": "btc", "house": "btc", "ton-follow": "ton", "payment-page": "btc"}
 
 
 @pytest.mark.parametrize("benchmark", SUITE, ids=lambda benchmark: benchmark.name)
