@@ -2,14 +2,13 @@
 
 Bitcoin and Litecoin on regtest; where monerod could be installed, Monero as well; where anvil
 could, Ethereum, BNB Smart Chain and a token on each. All is in .cache/demo and found again at the
-next start. With ONCE=1 it ends by itself, with exit status 0 only if all invoices were CONFIRMED;
-else it stays up until Ctrl-C.
+next start. At the end an order is paid on its payment page. With ONCE=1 it ends by itself, with
+exit status 0 only if all was CONFIRMED; else there is time to look, and it stays up until Ctrl-C.
 """
 
 import asyncio
 import contextlib
 import os
-import secrets
 import shutil
 import socket
 import sys
@@ -18,7 +17,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bip_utils import Bip32Slip10Secp256k1
 from grpclib.client import Channel
 
 from proto.goipay.crypto.v1 import (
@@ -37,7 +35,16 @@ from proto.goipay.invoice.v1 import (
     InvoiceStatusType,
 )
 from proto.goipay.user.v1 import RegisterUserRequest, UpdateCryptoKeysRequest, UserServiceStub
-from tests.demo.wares import Ware, bitcoin_ware, coin_ware, deploy, monero_ware, token_ware
+from tests.demo.checkout import Checkout
+from tests.demo.wares import (
+    Ware,
+    account_key,
+    bitcoin_ware,
+    coin_ware,
+    deploy,
+    monero_ware,
+    token_ware,
+)
 from tests.helpers.anvil import AnvilNode
 from tests.helpers.bitcoind import BitcoinNode
 from tests.helpers.daemon import ROOT, Daemon
@@ -52,6 +59,8 @@ FOLDER = ROOT / ".cache" / "demo"
 CUT_OFF = FOLDER / "cut-off"
 """There while the demo runs: left behind, it tells the next start that this one was killed."""
 TIMEOUT_S = 120
+LOOK_S = 20.0
+"""Between the steps of the payment that can be watched on its page."""
 STARTED = time.monotonic()
 
 
@@ -72,8 +81,7 @@ class Shop:
     async def open(self) -> str:
         """Register a user with a fresh account key and wallet; returns the user's id."""
         user_id = (await self.users.register_user(RegisterUserRequest())).user_id
-        account = Bip32Slip10Secp256k1.FromSeed(secrets.token_bytes(32)).DerivePath("m/84'/1'/0'")
-        xpub = account.PublicKey().ToExtended()
+        xpub = account_key()
         await self.users.update_crypto_keys(
             UpdateCryptoKeysRequest(
                 user_id=user_id,
@@ -269,8 +277,13 @@ def main(*, once: bool) -> None:
         say(f"tallyd is up on SQLite in {daemon.folder.relative_to(Path.cwd())}")
         asyncio.run(trade(daemon, wares))
         say(f"all {len(wares)} invoices are CONFIRMED")
+        checkout = Checkout(daemon)
+        say(f"an order and its page: {checkout.page}")
+        if once:
+            checkout.pay(btc, say, pause_s=0)
         print(
-            f"\n  gRPC (GoiPay)   127.0.0.1:{daemon.grpc_port}\n"
+            f"\n  payment page    {checkout.page}\n"
+            f"  gRPC (GoiPay)   127.0.0.1:{daemon.grpc_port}\n"
             f"  REST            {daemon.url}/v1/invoices\n"
             f"  API pages       {daemon.url}/docs\n"
             f"  health          {daemon.url}/readyz\n"
@@ -281,6 +294,7 @@ def main(*, once: bool) -> None:
         if not once:
             print("Ctrl-C stops the daemon and the nodes.", flush=True)
             with contextlib.suppress(KeyboardInterrupt):
+                checkout.pay(btc, say, pause_s=LOOK_S)
                 while daemon.is_running:
                     time.sleep(1)
 

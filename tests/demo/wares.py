@@ -1,8 +1,11 @@
 """What the demo sells: on which chain, for how much, and how customers and miners act there."""
 
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
+
+from bip_utils import Bip32Slip10Secp256k1
 
 from proto.goipay.crypto.v1 import CoinType
 from tests.helpers.anvil import AnvilNode
@@ -29,6 +32,12 @@ class Ware:
     def pay(self, address: str) -> str:
         """What a customer does; returns the transaction."""
         return self.send(address, int(Decimal(str(self.price)).scaleb(self.exponent)))
+
+
+def account_key() -> str:
+    """A fresh account's extended public key."""
+    account = Bip32Slip10Secp256k1.FromSeed(secrets.token_bytes(32)).DerivePath("m/84'/1'/0'")
+    return str(account.PublicKey().ToExtended())
 
 
 def bitcoin_ware(coin: CoinType, price: float, node: BitcoinNode) -> Ware:
