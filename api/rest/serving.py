@@ -14,22 +14,28 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.events import Closed, RawData
+from hypercorn.protocol.h11 import H11Protocol
+from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 from hypercorn.utils import wrap_app
 
 from api.rest.app import RestApp
 from api.rest.departures import Departures
-from api.rest.streaming import Body, Line, send_body
+from api.rest.streaming import Line, send_body
 
 BACKLOG = 256
 GRACE_S = 3.0
 """After the long-polls have ended: for what is still being answered."""
 IDLE_S = 75.0
 """A connection that asks nothing for so long is closed; polling clients keep theirs."""
+REST_AFTER_S = 2.0
+"""A connection that asks nothing for so long is kept without what serves requests: browsers keep
+theirs for minutes."""
 HEADER_BYTES = 16 * 1024
 
 Address = tuple[str, int]
@@ -56,16 +62,40 @@ class HttpStatistics:
 
 
 class _Connection(TCPServer):
-    """Hypercorn's, which would outlive a peer that is gone until its idle time is up."""
+    """Hypercorn's, which ends when the peer is gone, or has asked nothing for a while."""
 
     line: Line
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        while not self.line.resting:
+            with trio.move_on_after(REST_AFTER_S) as quiet:
+                try:
+                    data = bytes(await self.stream.receive_some(MAX_RECV))
+                except (trio.ClosedResourceError, trio.BrokenResourceError):
+                    break
+            if quiet.cancelled_caught:
+                self.line.resting = self._may_rest()
+                continue
+            await self.protocol.handle(RawData(data))
+            if not data:
+                break
+        if not self.line.resting:
+            await self.protocol.handle(Closed())
         await self.idle_task.stop()
 
+    def _may_rest(self) -> bool:
+        """Whether there is no request, nor a part of one; HTTP/2 has settings to be kept."""
+        http = self.protocol.protocol
+        return (
+            isinstance(http, H11Protocol)
+            and isinstance(http.connection, h11.Connection)
+            and http.connection.our_state is h11.IDLE
+            and http.connection.their_state is h11.IDLE
+            and not http.connection.trailing_data[0]
+        )
+
     async def _close(self) -> None:
-        if self.line.body is None:
+        if not self.line.kept:
             await super()._close()
 
 
@@ -80,6 +110,7 @@ class HttpServer:
         self._context = WorkerContext(None)
         self._wrapped = wrap_app(app, 0, "asgi")
         self._departures = Departures()
+        self._resting: set[trio.CancelScope] = set()
         self._open: set[trio.SocketStream] = set()
         self._emptied = trio.Event()
         self._accepted = self._refused = self._failed = 0
@@ -126,6 +157,8 @@ class HttpServer:
         """Answer what waits, close what idles, let the rest finish for a while."""
         self._app.end_waits()
         await self._context.terminated.set()
+        for scope in tuple(self._resting):
+            scope.cancel()
         with trio.move_on_after(GRACE_S):
             while self._open:
                 self._emptied = trio.Event()
@@ -145,13 +178,15 @@ class HttpServer:
         self._accepted += 1
         self._open.add(stream)
         try:
-            body = await self._talk(stream)
-            if body is not None:
+            line = await self._talk(stream)
+            while line.resting and await self._wakes(stream):
+                line = await self._talk(stream)
+            if line.body is not None:
                 with (
                     trio.CancelScope() as sending,
                     self._departures.watching(stream.socket.fileno(), sending.cancel),
                 ):
-                    await send_body(stream, body)
+                    await send_body(stream, line.body)
         except Exception as error:  # noqa: BLE001 - the boundary: one bad peer ends one connection
             self._failed += 1
             self._log.warning("an http connection failed", error=repr(error), exc_info=error)
@@ -161,8 +196,8 @@ class HttpServer:
                 self._emptied.set()
             await trio.aclose_forcefully(stream)
 
-    async def _talk(self, stream: trio.SocketStream) -> Body | None:
-        """Answer requests until the connection is closed, or nothing but a body is left to send."""
+    async def _talk(self, stream: trio.SocketStream) -> Line:
+        """Answer requests until the connection is closed, rests, or has but a body left to send."""
         line = Line(stream)
         state: Any = ConnectionState(LifespanState({Line.NAME: line}))
         # Hypercorn's annotation says TLS; what it does is for both.
@@ -172,7 +207,22 @@ class HttpServer:
             await connection
         # Its parts hold one another, and a body is sent for hours: leave them to no collector.
         vars(connection).clear()
-        return line.body
+        return line
+
+    async def _wakes(self, stream: trio.SocketStream) -> bool:
+        """Wait until a resting connection is used again; not if it ends first, one way or other."""
+        if self._context.terminated.is_set():
+            return False
+        with trio.move_on_after(IDLE_S - REST_AFTER_S) as resting:
+            self._resting.add(resting)
+            try:
+                await trio.lowlevel.wait_readable(stream.socket)
+                return bool(await stream.socket.recv(1, socket.MSG_PEEK))
+            except (trio.ClosedResourceError, OSError):
+                return False
+            finally:
+                self._resting.discard(resting)
+        return False
 
 
 async def serve(

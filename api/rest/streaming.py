@@ -52,6 +52,13 @@ class Line:
         """The serving of requests."""
         self.body: Body | None = None
         """What is to be sent after that."""
+        self.resting = False
+        """Nothing is asked at present."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether the connection is still needed when requests are served no more."""
+        return self.resting or self.body is not None
 
     @staticmethod
     def of(scope: Any) -> Line | None:

@@ -18,6 +18,7 @@ from api.rest.streaming import LAST_CHUNK
 from tests.helpers.event_source import http
 from tests.helpers.orders import make_wallet, place_order
 from tests.helpers.problems import problem_of
+from tests.helpers.tasks import until
 
 MINUTE_S = 60
 
@@ -58,12 +59,6 @@ async def part(source):
             if block.event is None and block.data is not None:
                 assert block.id == block.data["version"]
                 return block.data
-
-
-async def until(condition):
-    with trio.fail_after(10):
-        while not condition():
-            await trio.testing.wait_all_tasks_blocked(0.005)
 
 
 def pages(web):

@@ -17,23 +17,7 @@ from api.rest import events, streaming
 from api.rest.departures import Departures
 from tests.helpers.event_source import http
 from tests.helpers.ledger import grow
-
-
-def tasks() -> int:
-    """How many there are in this run."""
-    found, left = 0, [trio.lowlevel.current_root_task()]
-    while left:
-        one = left.pop()
-        if one is not None:
-            found += 1
-            left += [task for nursery in one.child_nurseries for task in nursery.child_tasks]
-    return found
-
-
-async def until(condition) -> None:
-    with trio.fail_after(10):
-        while not condition():
-            await trio.testing.wait_all_tasks_blocked(0.005)
+from tests.helpers.tasks import tasks, until
 
 
 async def test_an_open_stream_is_one_task(house):
