@@ -28,7 +28,7 @@
   // --- what is shown ---
 
   function announce(text) {
-    byId("announcement").textContent = text;
+    byId("announcement").textContent = text.trim();
   }
 
   function update(part) {
@@ -37,7 +37,7 @@
     final = part.final;
     const fresh = new DOMParser().parseFromString(part.html, "text/html");
     byId("live").dataset.phase = fresh.getElementById("live").dataset.phase;
-    const focused = document.activeElement && document.activeElement.id;
+    const focused = byId("live").contains(document.activeElement) && document.activeElement;
     for (const id of PARTS) {
       const next = fresh.getElementById(id);
       // What has not changed stays, with focus and selection.
@@ -46,12 +46,12 @@
       byId(id).replaceWith(document.adoptNode(next));
       if (id === "end") stopRedirect();
     }
-    const again = focused && byId(focused);
-    if (again && again !== document.activeElement) again.focus();
     const title = document.title.indexOf(" – ");
     document.title = part.headline + (title < 0 ? "" : document.title.slice(title));
     wake();
-    if (part.announcement !== told) announce(told = part.announcement);
+    // Who was in what is gone now goes on at what is said instead.
+    if (focused && !focused.isConnected) (byId(focused.id) || byId("headline")).focus();
+    if (part.announcement !== told) announce((told = part.announcement) + " " + going());
   }
 
   // What needs this script is hidden until it runs.
@@ -96,6 +96,11 @@
     secondsLeft = Number(body.dataset.redirect);
     line.querySelector("bdi").textContent = secondsLeft;
     line.hidden = false;
+  }
+
+  // What a screen reader has to say of it, once.
+  function going() {
+    return secondsLeft ? byId("going").textContent : "";
   }
 
   function stopRedirect() {
@@ -171,7 +176,9 @@
 
   function online(yes) {
     failures = yes ? 0 : failures + 1;
-    byId("offline").hidden = failures < 2;
+    const line = byId("offline");
+    if (line.hidden && failures > 1) announce(line.textContent);
+    line.hidden = failures < 2;
   }
 
   async function poll() {
@@ -242,5 +249,6 @@
   });
 
   wake();
+  announce(going());
   listen();
 })();

@@ -188,7 +188,8 @@ def _progress(invoice: Invoice, health: ChainHealth | None) -> Progress | None:
     need = max((invoice.depth_of(one) for one in invoice.credited()), default=0)
     wake, tip = invoice.wake_height(), health.tip if health else None
     left = need if wake is None or tip is None else wake - tip.height
-    return Progress(min(need, max(0, need - left)), need) if need else None
+    # A block is counted a moment before what follows from it is recorded.
+    return Progress(min(need - 1, max(0, need - left)), need) if need else None
 
 
 def _instructions(phase: Phase, invoice: Invoice, money: MoneyWords) -> Instructions:

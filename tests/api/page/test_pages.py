@@ -207,7 +207,7 @@ def assert_harmless(html: str) -> None:
     assert not re.search("[\u202a-\u202e\u200b]", html)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     name=ANY_TEXT,
     description=ANY_TEXT,

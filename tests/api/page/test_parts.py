@@ -6,7 +6,7 @@ import gzip
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.page.assets import compress, page_asset, page_assets, takes_gzip
@@ -28,6 +28,7 @@ def test_contrast_is_that_of_the_guidelines():
     assert contrast("#ffffff", "#0000ff") == contrast("#0000ff", "#ffffff")
 
 
+@settings(deadline=None)
 @given(COLOURS)
 def test_any_merchant_s_colour_can_be_read(colour):
     found = palette(colour)
@@ -43,6 +44,7 @@ def test_a_readable_colour_stays_as_it_is():
     assert palette("#ffff00").on_brand == "#000000"
 
 
+@settings(deadline=None)
 @given(st.none() | st.text())
 def test_what_is_no_colour_is_ours(text):
     css = palette(text).css()
@@ -89,6 +91,7 @@ def test_a_reader_reads_what_the_page_s_link_says(name, text):
     assert qr_texts(str(qr_svg(text))) == [text]
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=300))
 def test_a_reader_reads_any_text(text):
     assert qr_texts(str(qr_svg(text))) == [text]

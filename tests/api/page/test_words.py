@@ -6,7 +6,7 @@ import re
 from string import Formatter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from markupsafe import escape
 
@@ -59,6 +59,7 @@ def test_numbers_are_exact_and_in_the_language_s_form():
     assert ENGLISH.number(0, 8) == "0"
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**40), st.integers(0, 30), st.sampled_from(LANGUAGES))
 def test_no_digit_is_ever_lost(amount_base, exponent, code):
     spoken = words(code)
@@ -84,6 +85,7 @@ def test_values_are_isolated_where_they_could_turn_the_text():
     assert ENGLISH.html(said) == f"Payment to <bdi>{arabic}</bdi>"
 
 
+@settings(deadline=None)
 @given(st.text(), st.sampled_from(LANGUAGES))
 def test_values_are_escaped_and_never_read_as_placeholders(text, code):
     html = words(code).html(phrase("title_merchant", merchant=text))
@@ -118,6 +120,7 @@ def test_the_language_is_one_that_we_have(asked, accepted, language):
     assert choose_language(asked, accepted) == language
 
 
+@settings(deadline=None)
 @given(st.text(), st.text())
 def test_any_wish_has_an_answer(asked, accepted):
     assert choose_language(asked, accepted) in LANGUAGES
@@ -131,6 +134,7 @@ def test_seemly_text_has_one_line_and_steers_nothing():
     assert seemly("\u202e" * 1000 + "x", 100) == ""
 
 
+@settings(deadline=None)
 @given(st.text(), st.integers(1, 50))
 def test_any_text_becomes_seemly(text, limit):
     shown = seemly(text, limit)
