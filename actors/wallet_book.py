@@ -78,8 +78,11 @@ class WalletBook(Protocol):
 
     async def wallet(self, wallet_id: int) -> Wallet | None: ...
 
-    async def wallets(self, user_id: UUID | None = None) -> tuple[Wallet, ...]:
-        """Every wallet, or those of one user, archived ones too, by id."""
+    async def wallets(
+        self, user_id: UUID | None = None, *, after: int = 0, limit: int | None = None
+    ) -> tuple[Wallet, ...]:
+        """Every wallet, or those of one user, archived ones too, by id from the one after `after`;
+        the first `limit` of them."""
         ...
 
     async def change_wallet(

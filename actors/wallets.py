@@ -68,7 +68,7 @@ class Wallets:
             if not await self._store.has_user(user_id):
                 return NoSuchUser(user_id)
             if len(await self._book.wallets(user_id)) >= MAX_WALLETS:
-                return WalletRefused("wallets", f"are {MAX_WALLETS} already; archive or change one")
+                return WalletRefused("wallets", f"are {MAX_WALLETS} already; change one of them")
             accepted = self._keys(keys)
             if not isinstance(accepted, list):
                 return accepted
@@ -141,9 +141,11 @@ class Wallets:
             return NoSuchWallet(wallet_id)
         return await self._book.wallet(wallet_id) or NoSuchWallet(wallet_id)
 
-    async def find(self, user_id: UUID | None = None) -> tuple[Wallet, ...]:
-        """All, or those of one user, archived ones too, by id."""
-        return await self._book.wallets(user_id)
+    async def find(
+        self, user_id: UUID | None = None, *, after: int = 0, limit: int | None = None
+    ) -> tuple[Wallet, ...]:
+        """All, or those of one user, archived ones too, by id from the one after `after`."""
+        return await self._book.wallets(user_id, after=after, limit=limit)
 
     async def accounts(self, wallet: Wallet) -> tuple[Account, ...]:
         """The wallet's keys, for who may see them."""

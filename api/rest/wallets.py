@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from actors.core.assets import Catalogue
@@ -29,6 +29,8 @@ from api.rest.problems import Fault, Problem
 from api.rest.users import key_fields
 
 MAX_ASSETS = 500
+PAGE = 100
+MAX_PAGE = 500
 _ONE = "/v1/wallets/{wallet_id}"
 _OF_USER = "/v1/users/{user_id}/wallets"
 _WORDS = {"wallet_id": "The wallet's number, the `pg_wallet_id` of orders."}
@@ -91,8 +93,9 @@ class WalletOperations:
                 summary="List wallets",
                 about=in_order,
                 handle=self._list,
+                query=Shape((_AFTER, _LIMIT)),
                 shared=True,
-                successes=wallets,
+                successes=(Success(200, "A page of wallets.", "WalletPage"),),
             ),
         )
 
@@ -164,16 +167,29 @@ class WalletOperations:
         found = await self._wallets.find(user_id)
         if not found and not await self._invoicing.has_user(user_id):
             raise Problem(answer(NoSuchUser(user_id)))
-        return _list(found)
+        return Reply(document={"items": [wallet_json(one) for one in found]})
 
     async def _list(self, incoming: Incoming) -> Reply:
-        return _list(await self._wallets.find(incoming.caller.user_id))
+        limit = incoming.query.get("limit", PAGE)
+        # One more than the page shows whether there is another.
+        found = await self._wallets.find(
+            incoming.caller.user_id, after=incoming.query.get("after", 0), limit=limit + 1
+        )
+        page = found[:limit]
+        return Reply(
+            document={
+                "items": [wallet_json(one) for one in page],
+                "next": page[-1].id if len(found) > limit else None,
+            }
+        )
 
     async def _read(self, incoming: Incoming) -> Reply:
         return Reply(document=wallet_json(await self._mine(incoming)))
 
     async def _change(self, incoming: Incoming) -> Reply:
         wallet, body = await self._mine(incoming), incoming.body
+        if not body:
+            return Reply(document=wallet_json(wallet))
         keys: Mapping[str, str | None] = body.get("keys", {})
         outcome = await self._wallets.change(
             wallet.id,
@@ -234,10 +250,6 @@ def wallet_json(wallet: Wallet) -> dict[str, Any]:
         "created_at": format_instant(wallet.created_at_ms),
         "archived_at": None if archived_at_ms is None else format_instant(archived_at_ms),
     }
-
-
-def _list(found: Sequence[Wallet]) -> Reply:
-    return Reply(document={"items": [wallet_json(one) for one in found]})
 
 
 def _good(outcome: Wallet | WalletRefusal) -> Wallet:
@@ -356,6 +368,18 @@ def _required(one: Field) -> Field:
     return Field(one.name, one.read, one.schema, one.about, required=True)
 
 
+_AFTER = Field(
+    "after",
+    fields.whole_text(1, fields.MAX_INTEGER),
+    {"type": "integer", "minimum": 1},
+    "What `next` of the page before named.",
+)
+_LIMIT = Field(
+    "limit",
+    fields.whole_text(1, MAX_PAGE),
+    {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE},
+    "Wallets on a page.",
+)
 _NAME = Field(
     "name", _name, {"type": "string", "minLength": 1, "maxLength": MAX_NAME}, "For people."
 )
@@ -394,4 +418,9 @@ _WALLET: dict[str, schema.Schema] = {
 WALLET_SCHEMAS: dict[str, schema.Schema] = {
     "Wallet": schema.whole_object(_WALLET),
     "Wallets": schema.page("Wallet", "By number."),
+    "WalletPage": schema.page(
+        "Wallet",
+        "By number.",
+        next=schema.or_null(schema.whole("`after` of the next page; null on the last.", 1)),
+    ),
 }

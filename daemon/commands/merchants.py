@@ -86,7 +86,7 @@ def _show(config: Config, arguments: argparse.Namespace) -> int:
     brand = ask(config, "GET", _path(arguments.id))
     query = urlencode({"user_id": arguments.id})
     wallets = ask(config, "GET", f"/v1/users/{user}/wallets")["items"]
-    keys = ask(config, "GET", f"/v1/keys?{query}")["items"]
+    keys = ask(config, "GET", f"/v1/keys?{query}&limit={PAGE}")["items"]
     webhooks = ask(config, "GET", f"/v1/webhooks?{query}")["items"]
     _print_brand(brand)
     _print("Wallets", wallet_rows(wallets))

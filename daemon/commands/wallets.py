@@ -7,12 +7,13 @@ import re
 import sys
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from daemon.commands.access import columns
 from daemon.commands.asking import Action, RefusedError, ask, given_text, run_asking
 from daemon.config import Config, add_flags
 
+PAGE = 500
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([smhd]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
@@ -79,10 +80,19 @@ def _add(config: Config, arguments: argparse.Namespace) -> int:
 
 
 def _list(config: Config, arguments: argparse.Namespace) -> int:
-    path = "/v1/wallets"
     if arguments.user is not None:
         path = f"/v1/users/{quote(arguments.user, safe='')}/wallets"
-    for line in columns(wallet_rows(ask(config, "GET", path)["items"])):
+        found = ask(config, "GET", path)["items"]
+    else:
+        found, after = [], None
+        while True:
+            asked = {"limit": PAGE} if after is None else {"limit": PAGE, "after": after}
+            page = ask(config, "GET", f"/v1/wallets?{urlencode(asked)}")
+            found += page["items"]
+            after = page["next"]
+            if after is None:
+                break
+    for line in columns(wallet_rows(found)):
         print(line)
     return 0
 

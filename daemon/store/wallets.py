@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 import trio
-from sqlalchemy import ColumnElement, Connection, delete, insert, select, true, update
+from sqlalchemy import ColumnElement, Connection, delete, insert, select, update
 
 from actors.core.outcomes import KeyInUse, NoSuchUser
 from actors.ports import PublicKey
@@ -59,8 +59,16 @@ class SqlWallets:
         found = await self._read(partial(_wallets, which=wallets.c.id == wallet_id))
         return found[0] if found else None
 
-    async def wallets(self, user_id: UUID | None = None) -> tuple[Wallet, ...]:
-        which = true() if user_id is None else wallets.c.user_id == user_id
+    async def wallets(
+        self, user_id: UUID | None = None, *, after: int = 0, limit: int | None = None
+    ) -> tuple[Wallet, ...]:
+        which = wallets.c.id > after
+        if user_id is not None:
+            which &= wallets.c.user_id == user_id
+        if limit is not None:
+            which = wallets.c.id.in_(
+                select(wallets.c.id).where(which).order_by(wallets.c.id).limit(limit)
+            )
         return await self._read(partial(_wallets, which=which))
 
     async def change_wallet(
@@ -107,10 +115,13 @@ class MemoryWallets:
         await trio.lowlevel.checkpoint()
         return self._wallets.get(wallet_id)
 
-    async def wallets(self, user_id: UUID | None = None) -> tuple[Wallet, ...]:
+    async def wallets(
+        self, user_id: UUID | None = None, *, after: int = 0, limit: int | None = None
+    ) -> tuple[Wallet, ...]:
         await trio.lowlevel.checkpoint()
-        found = self._wallets.values()
-        return tuple(one for one in found if user_id is None or one.user_id == user_id)
+        found = (one for one in self._wallets.values() if one.id > after)
+        mine = tuple(one for one in found if user_id is None or one.user_id == user_id)
+        return mine if limit is None else mine[:limit]
 
     async def change_wallet(
         self, wallet: Wallet, keys: Sequence[PublicKey], *, at_ms: int

@@ -67,6 +67,20 @@ async def test_wallets_are_listed_by_number_and_per_user(store: Store):
     assert await store.wallets.wallets(UUID(int=3)) == ()
 
 
+async def test_lists_come_in_pages_with_all_that_belongs_to_a_wallet(store: Store):
+    for user_id in (ALICE, BOB):
+        await store.add_user(user_id, at_ms=1)
+    made = [
+        await add(store, key(f"{n}"), user_id=(ALICE, BOB)[n % 2], assets=ASSETS) for n in range(5)
+    ]
+    book = store.wallets
+    assert await book.wallets(limit=2) == tuple(made[:2])
+    assert await book.wallets(after=2, limit=2) == tuple(made[2:4])
+    assert await book.wallets(after=4, limit=2) == (made[4],)
+    assert await book.wallets(ALICE, after=1, limit=1) == (made[2],)
+    assert await book.wallets(after=5) == ()
+
+
 async def test_a_wallets_key_is_not_the_users_current_one(store: Store):
     await store.add_user(ALICE, at_ms=1)
     await add(store, key("first"))

@@ -52,10 +52,17 @@ async def test_a_wallet_is_made_read_and_listed(client, house):
     assert (made["chains"], made["assets"]) == (["btc"], [FIRST, SECOND])
     assert made["archived_at"] is None
     assert await (await client.get("/v1/wallets/1")).get_json() == made
+    assert await (await client.patch("/v1/wallets/1", json={})).get_json() == made
     other = await add(client, await house.invoicing.register_user(), keys={"ltc": LTC_KEY})
     assert other["id"] == 2
-    for path, found in ((of_user(user_id), [made]), ("/v1/wallets", [made, other])):
-        assert await (await client.get(path)).get_json() == {"items": found}
+    assert await (await client.get(of_user(user_id))).get_json() == {"items": [made]}
+    for path, found, more in (
+        ("/v1/wallets", [made, other], None),
+        ("/v1/wallets?limit=1", [made], 1),
+        ("/v1/wallets?limit=1&after=1", [other], None),
+        ("/v1/wallets?after=2", [], None),
+    ):
+        assert await (await client.get(path)).get_json() == {"items": found, "next": more}
     placed = await place_order(house, await house.wallets.look(1))
     assert placed.invoice.confirmations == 3
     assert placed.invoice.terms.expires_at_ms - placed.invoice.terms.created_at_ms == 600_000
