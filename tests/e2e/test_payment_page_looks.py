@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import shutil
 import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.helpers.browser import Page
 from tests.helpers.merchant_site import Purchase
-from tests.helpers.pay_desk import PayDesk
+from tests.helpers.pay_desk import PICTURES, PayDesk
 
-PICTURES = Path(__file__).resolve().parents[2] / ".cache" / "screenshots"
 STATES = {
     "waiting": "waiting",
     "partial": "partial",
@@ -43,7 +40,6 @@ NARROW = 320
 @pytest.fixture(scope="module")
 def orders(desk: PayDesk) -> dict[str, Purchase]:
     """One for each state, in it but for those whose time has to pass."""
-    shutil.rmtree(PICTURES, ignore_errors=True)
     desk.brand()
     found = {
         name: desk.order(

@@ -21,7 +21,7 @@ from tests.helpers.process import ServerError, wait_until
 from tests.nodes.install import find, how_to_install
 
 T = TypeVar("T")
-WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
+WCAG = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 _KEYS = {
     "Tab": (9, ""),
     "Enter": (13, "\r"),
@@ -107,7 +107,7 @@ class Page:
         self._loads: set[str] = set()
         self._finished: set[str] = set()
         self._tools.listen(session, self._hear)
-        for domain in ("Page", "Runtime", "Log", "Network", "Audits"):
+        for domain in ("Page", "Runtime", "Log", "Network", "Audits", "Inspector"):
             self.call(f"{domain}.enable")
         self.call("Page.setLifecycleEventsEnabled", enabled=True)
         self.call("Fetch.enable", patterns=[{"urlPattern": "*"}])
@@ -129,8 +129,11 @@ class Page:
         self.call("Emulation.setUserAgentOverride", userAgent=agent, acceptLanguage=lang)
         self.resize(width, height, is_phone=is_phone)
         self.look(dark=dark, reduced_motion=reduced_motion)
-        if not javascript:
-            self.call("Emulation.setScriptExecutionDisabled", value=True)
+        self.run_scripts(javascript)
+
+    def run_scripts(self, yes: bool) -> None:
+        """Whether the page's scripts run from now on."""
+        self.call("Emulation.setScriptExecutionDisabled", value=not yes)
 
     def resize(self, width: int, height: int, *, is_phone: bool = False) -> None:
         self.call(
@@ -299,16 +302,16 @@ class Page:
     def barriers(self, *, rules: Sequence[str] = ()) -> list[str]:
         """What axe-core finds against the Web Content Accessibility Guidelines, level AA.
 
-        Only by these rules, if any are named.
+        Only by these rules, if any are named. What it cannot decide counts too.
         """
         if not self.evaluate("typeof axe === 'object'"):
             self.evaluate(_axe_source())
         only = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": WCAG}
-        options = {"runOnly": only, "resultTypes": ["violations"]}
+        options = {"runOnly": only, "resultTypes": ["violations", "incomplete"]}
         found = self.evaluate(f"axe.run(document, {json.dumps(options)})")
         return [
             f"{one['id']}: {one['help']}: {node['html']}: {node['failureSummary']}"
-            for one in found["violations"]
+            for one in found["violations"] + found["incomplete"]
             for node in one["nodes"]
         ]
 
@@ -348,6 +351,8 @@ class Page:
                 self._let_through(event)
             case "Page.lifecycleEvent" if event["name"] == "load":
                 self._finished.add(event["loaderId"])
+            case "Inspector.targetCrashed":
+                self.problems.append("the page crashed")
             case "Network.loadingFinished":
                 self.transferred[event["requestId"]] = int(event["encodedDataLength"])
             case "Page.javascriptDialogOpening":

@@ -86,6 +86,8 @@ class DevTools:
         self.log = folder / "chromium.log"
         self.news = threading.Condition()
         """Notified after each message, and held while listeners run."""
+        self._writing = threading.Lock()
+        """A long message takes many writes, and the reading thread tells things too."""
         self._numbers = itertools.count(1)
         self._answers: dict[int, Json] = {}
         self._listeners: dict[str, Callable[[str, Json], None]] = {}
@@ -118,7 +120,8 @@ class DevTools:
         message = {"id": number, "method": method, "params": params}
         if session:
             message["sessionId"] = session
-        _write(self._to, json.dumps(message).encode() + b"\0")
+        with self._writing:
+            _write(self._to, json.dumps(message).encode() + b"\0")
         return number
 
     def listen(self, session: str, listener: Callable[[str, Json], None]) -> None:

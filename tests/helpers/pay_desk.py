@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from tests.helpers.anvil import AnvilNode
 from tests.helpers.bitcoind import BitcoinNode
 from tests.helpers.browser import Browser, Page
-from tests.helpers.daemon import Daemon
+from tests.helpers.daemon import ROOT, Daemon
 from tests.helpers.merchant_site import MerchantSite, Purchase
 from tests.helpers.shop import Json, new_key, pay_many
 from tests.helpers.tcp_proxy import CuttingProxy
@@ -18,6 +18,8 @@ from tests.helpers.tcp_proxy import CuttingProxy
 NEEDED = {"BTC": 2, "ETH": 3}
 """Confirmations."""
 AMOUNTS = {"BTC": 150_000, "ETH": 30_000_000_000_000_000}
+PICTURES = ROOT / ".cache" / "screenshots"
+"""Where the page's are kept: each run replaces those of the one before."""
 SHORT_S = 10
 """The shortest time to pay that there is."""
 
