@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
 
@@ -324,7 +325,7 @@ async def test_a_slow_reader_gets_the_newest_part_alone(house, monkeypatch, plac
         (page,) = web.server._app.live.pages._watched[placed.order.invoice_id].pages.values()
 
         def publish(version, data):
-            page.version, page.message = version, data
+            page.version, page.packed = version, zlib.compress(data)
             page.changed.set()
             page.changed = trio.Event()
 
