@@ -25,7 +25,7 @@ from actors.core.outcomes import KeyInUse, KeyRefused, NoSuchUser, UserExists
 from actors.core.watch_index import WatchIndex
 from actors.order_book import OrderBook
 from actors.policy_book import PolicyBook
-from actors.published import Filter, PublishedPage
+from actors.published import Filter, LogTip, PublishedPage
 from actors.wallet_book import WalletBook
 from actors.webhook_book import WebhookBook
 
@@ -365,6 +365,10 @@ class EventLog(Protocol):
         ...
 
     async def last_seq(self) -> int: ...
+
+    async def tip(self) -> LogTip:
+        """The newest fact that is committed, published already or not, with its link."""
+        ...
 
     async def published(self, *, after_seq: int, limit: int, wanted: Filter) -> PublishedPage:
         """The next events through the filter, at most `limit`, oldest first.

@@ -47,6 +47,19 @@ class Filter:
 EVERYTHING = Filter()
 
 
+class LogTip(NamedTuple):
+    """The newest event's place in the log, and its link of the hash chain (store.log_chain)."""
+
+    seq: int
+    """0 in an empty log."""
+    hash: bytes
+    """32 bytes, bound to every event up to this one."""
+
+    def __str__(self) -> str:
+        """As an anchor: what a person notes down and gives back to `tallyd audit --log`."""
+        return f"{self.seq}:{self.hash.hex()}"
+
+
 class PublishedPage(NamedTuple):
     """A stretch of the log through a filter."""
 

@@ -40,6 +40,7 @@ from daemon.keys import KeyPlace, Keyring, TonForm, Vault
 from daemon.logging import get_logger
 from daemon.store import MemoryStore, open_store
 from proto.goipay.user.v1 import UpdateCryptoKeysResponse, UserServiceBase
+from tests.helpers.log_chain import rechain
 
 GOIPAY = "/invoice.v1.InvoiceService/InvoiceStatusStream"
 TALLY = "/tally.v1.InvoiceService/WatchInvoices"
@@ -249,12 +250,13 @@ def _copy(path: Path, block: int, events: int) -> None:
     with sqlite3.connect(path) as connection:
         for copy in range(1, -(-events // block)):
             connection.execute(
-                "INSERT INTO events (seq, invoice_id, version, kind, at_ms, data)"
-                " SELECT seq + ?, invoice_id, version + ?, kind, at_ms, data FROM events"
+                "INSERT INTO events (seq, invoice_id, version, kind, at_ms, data, hash)"
+                " SELECT seq + ?, invoice_id, version + ?, kind, at_ms, data, hash FROM events"
                 " WHERE seq <= ?",
                 (copy * block, copy, min(block, events - copy * block)),
             )
     connection.close()
+    rechain(path)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from daemon.store import SqlStore, migrate, open_store, rows
 from daemon.store.bulk import DESTINATION_COLUMNS, EVENT_COLUMNS, INVOICE_COLUMNS, UPDATE_COLUMNS
 from tests.helpers.invoices import block, included
 from tests.helpers.ledger import creation, payment, steps
+from tests.helpers.log_chain import rechain
 
 CONCURRENT = 1000
 LIVES = 4
@@ -190,7 +191,8 @@ def _raw_rows(facts: list[Committed]) -> tuple[list[Any], list[Any], list[Any], 
         terms, key = fact.after.terms, fact.after.terms.invoice_id.bytes
         event = fact.event
         data = rows.encode_event(event)
-        events.append((fact.seq, key, fact.after.version, event.kind, event.at_ms, data))
+        row = (fact.seq, key, fact.after.version, event.kind, event.at_ms, data, bytes(32))
+        events.append(row)
         last = newest[terms.invoice_id]
         if isinstance(event, InvoiceCreated):
             _, encoded = rows.encode_creation(event)
@@ -233,6 +235,7 @@ def fill(path: Path, parts: Iterable[list[Committed]]) -> None:
             connection.executemany(_insert("invoices", INVOICE_COLUMNS), created)
             connection.executemany(_insert("destinations", DESTINATION_COLUMNS), destinations)
             connection.execute("COMMIT")
+    rechain(path)
 
 
 def _open_invoices(count: int) -> Iterator[list[Committed]]:

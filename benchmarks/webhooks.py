@@ -35,6 +35,7 @@ from daemon.keys import KeyPlace, Vault
 from daemon.store import open_store
 from daemon.webhooks import open_webhooks
 from tests.helpers.ledger import creation, payment, record
+from tests.helpers.log_chain import rechain
 from tests.helpers.recording_log import RecordingLog
 
 CONFIG = WebhooksConfig(
@@ -102,11 +103,13 @@ def _lengthen(path: Path, count: int) -> None:
     with sqlite3.connect(path) as database:
         database.execute(
             "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-            " INSERT INTO events (seq, invoice_id, version, kind, at_ms, data)"
-            " SELECT 3 + i, invoice_id, 3 + i, kind, at_ms, data FROM n, events WHERE seq = 3",
+            " INSERT INTO events (seq, invoice_id, version, kind, at_ms, data, hash)"
+            " SELECT 3 + i, invoice_id, 3 + i, kind, at_ms, data, hash FROM n, events"
+            " WHERE seq = 3",
             (count,),
         )
     database.close()
+    rechain(path)
 
 
 async def _measure(path: Path, first: int, invoices: int, *, paused: bool) -> tuple[float, float]:

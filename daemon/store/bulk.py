@@ -22,7 +22,7 @@ from daemon.store.rows import STATE_COLUMNS, TERMS_COLUMNS
 Flat = list[Any]
 """The values of many rows, one row after the other: neither engine wants them row by row."""
 
-EVENT_COLUMNS = ("seq", "invoice_id", "version", "kind", "at_ms", "data")
+EVENT_COLUMNS = ("seq", "invoice_id", "version", "kind", "at_ms", "data", "hash")
 DESTINATION_COLUMNS = ("chain", "destination", "invoice_id")
 INVOICE_COLUMNS = (*TERMS_COLUMNS, *STATE_COLUMNS, "updated_seq")
 UPDATE_COLUMNS = ("id", "expected_version", *STATE_COLUMNS, "updated_seq")
@@ -155,7 +155,7 @@ _TYPES = {
     "id": "uuid",
     "user_id": "uuid",
     "invoice_id": "uuid",
-    "destination": "bytea",
+    **dict.fromkeys(("destination", "hash"), "bytea"),
     **dict.fromkeys(("chain", "network", "asset", "terms", "state", "snapshot"), "text"),
     **dict.fromkeys(("kind", "data"), "text"),
 }

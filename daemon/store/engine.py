@@ -10,6 +10,7 @@ from sqlalchemy import URL, Connection
 from sqlalchemy.exc import DBAPIError
 
 from actors.ports import CommitListener
+from actors.published import LogTip
 from daemon.store import migrate
 from daemon.store.database import Database, open_database
 from daemon.store.errors import explain, parse_url
@@ -43,11 +44,11 @@ async def open_store(
     Raises PersistentError or TransientError, naming `database.url`: it is in use by another daemon,
     newer than this version, half migrated, not ours, damaged, unreachable.
     """
-    database, connection, last_seq = await trio.to_thread.run_sync(
+    database, connection, tip = await trio.to_thread.run_sync(
         _open, parse_url(url), busy_timeout_s, migrations
     )
     writer = Writer(database, on_commit, retry_s=retry_s)
-    writer.start(connection, last_seq)
+    writer.start(connection, tip)
     try:
         with writer.broken:
             yield SqlStore(database, writer)
@@ -72,7 +73,7 @@ def _open(
     url: URL,
     busy_timeout_s: float,
     migrations: bool,  # noqa: FBT001 - called by a thread, by place
-) -> tuple[Database, Connection, int]:
+) -> tuple[Database, Connection, LogTip]:
     database = open_database(url, busy_timeout_s=busy_timeout_s, read_only=False)
     try:
         connection = database.connect()

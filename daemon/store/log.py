@@ -17,7 +17,8 @@ from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from actors.ports import VersionConflict
-from daemon.store import directory
+from actors.published import LogTip
+from daemon.store import directory, outbox
 from daemon.store.bulk import (
     DESTINATION_COLUMNS,
     EVENT_COLUMNS,
@@ -27,6 +28,7 @@ from daemon.store.bulk import (
     Flat,
 )
 from daemon.store.errors import ReuseError, explain
+from daemon.store.log_chain import beginning, link
 from daemon.store.requests import Allocate, Append, Operation, Request, SaveCursor
 from daemon.store.schema import events, invoices
 
@@ -38,12 +40,12 @@ class Written:
     """What one transaction did: an answer for each request, and the appends that it recorded."""
 
     batch: Sequence[Request]
+    tip: LogTip
+    """Where the log ends after it."""
     answers: dict[Request, Outcome[object]] = field(default_factory=dict)
     """Of all requests but the recorded appends."""
     appends: list[tuple[Append, int]] = field(default_factory=list)
     """With the sequence number of their first fact, in order."""
-    next_seq: int = 1
-    """What follows the last sequence number used."""
     took_s: float = 0.0
 
 
@@ -52,23 +54,23 @@ class DoubtError(Exception):
 
 
 def write_together(
-    connection: Connection, bulk: Bulk, batch: Sequence[Request], next_seq: int
+    connection: Connection, bulk: Bulk, batch: Sequence[Request], tip: LogTip
 ) -> Written:
     """Write the batch in bulk. Raises DoubtError, or what the database says, when it is not so."""
-    written = Written(batch)
+    written = Written(batch, tip)
     for requests, run in _units(batch):
         for request, result in zip(requests, run(connection), strict=True):
             written.answers[request] = Value(result)
     appends = [request for request in batch if isinstance(request, Append)]
-    written.appends, written.next_seq = _append(connection, bulk, appends, next_seq)
+    written.appends, written.tip = _append(connection, bulk, appends, tip)
     return written
 
 
 def write_one_by_one(
-    connection: Connection, bulk: Bulk, batch: Sequence[Request], next_seq: int
+    connection: Connection, bulk: Bulk, batch: Sequence[Request], tip: LogTip
 ) -> Written:
     """Write the batch with each request in a savepoint; raises only failures of the database."""
-    written = Written(batch, next_seq=next_seq)
+    written = Written(batch, tip)
     for requests, run in _units(batch):
         try:
             with connection.begin_nested():
@@ -85,14 +87,14 @@ def write_one_by_one(
             with connection.begin_nested():
                 conflict = _conflict(connection, append)
                 if conflict is None:
-                    done, next_seq = _append(connection, bulk, [append], written.next_seq)
+                    done, tip = _append(connection, bulk, [append], written.tip)
         except Exception as error:  # noqa: BLE001 - a boundary: the error goes to who asked for it
             _raise_if_general(error, connection)
             written.answers[append] = Error(_refused(append, error))
             continue
         if conflict is None:
             written.appends.extend(done)
-            written.next_seq = next_seq
+            written.tip = tip
         else:
             written.answers[append] = Value(conflict)
     return written
@@ -140,28 +142,29 @@ class _Change:
 
 
 def _append(
-    connection: Connection, bulk: Bulk, appends: Sequence[Append], next_seq: int
-) -> tuple[list[tuple[Append, int]], int]:
+    connection: Connection, bulk: Bulk, appends: Sequence[Append], tip: LogTip
+) -> tuple[list[tuple[Append, int]], LogTip]:
     done: list[tuple[Append, int]] = []
     facts: Flat = []
     changes: dict[object, _Change] = {}
-    seq = next_seq
+    last, newest = tip
     for append in appends:
-        done.append((append, seq))
+        done.append((append, last + 1))
         key = append.key
-        for fact in append.events:
-            facts += (seq, key, *fact)
-            seq += 1
+        for fact, chained in zip(append.events, append.chained, strict=True):
+            last += 1
+            newest = link(newest, last, chained)
+            facts += (last, key, *fact, newest)
         change = changes.get(key)
         if change is None:
-            changes[key] = _Change(append, append, seq - 1)
+            changes[key] = _Change(append, append, last)
         elif change.last.events[-1][0] != append.expected:
             raise DoubtError
         else:
             change.last = append
-            change.last_seq = seq - 1
+            change.last_seq = last
     if not facts:
-        return done, seq
+        return done, tip
     bulk.insert(connection, "events", EVENT_COLUMNS, facts)
     created = [c for c in changes.values() if c.first.created is not None]
     if created:
@@ -173,7 +176,7 @@ def _append(
     expected = len(updated) // len(UPDATE_COLUMNS)
     if expected and bulk.update_invoices(connection, updated) != expected:
         raise DoubtError
-    return done, seq
+    return done, LogTip(last, newest)
 
 
 def _insert(connection: Connection, bulk: Bulk, created: Sequence[_Change]) -> None:
@@ -215,3 +218,19 @@ def _raise_if_general(error: Exception, connection: Connection) -> None:
 
 def last_seq(connection: Connection) -> int:
     return connection.scalar(select(func.coalesce(func.max(events.c.seq), 0))) or 0
+
+
+def tip(connection: Connection) -> LogTip:
+    """Where the log ends; where it will begin if it is empty."""
+    newest = connection.execute(
+        select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
+    ).one_or_none()
+    return beginning(outbox.log_id(connection)) if newest is None else LogTip(*newest)
+
+
+def tip_at(connection: Connection, seq: int) -> LogTip | None:
+    """Where the log ended when `seq` was its newest event; None when there is no such event."""
+    if seq == 0:
+        return beginning(outbox.log_id(connection))
+    found = connection.scalar(select(events.c.hash).where(events.c.seq == seq))
+    return None if found is None else LogTip(seq, found)

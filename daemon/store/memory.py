@@ -34,12 +34,14 @@ from actors.ports import (
     StoreStatistics,
     VersionConflict,
 )
-from actors.published import Filter, Published, PublishedPage
+from actors.published import Filter, LogTip, Published, PublishedPage
 from actors.wallet_book import WalletBook
 from actors.webhook_book import WebhookBook
+from daemon.store import rows
 from daemon.store.brands import MemoryBrands
 from daemon.store.directory import FIRST_INDEX, next_index
 from daemon.store.errors import ReuseError, UnknownAccountError
+from daemon.store.log_chain import beginning, link, row_bytes
 from daemon.store.memory_access import MemoryAccess
 from daemon.store.memory_webhooks import MemoryWebhooks
 from daemon.store.orders import MemoryOrders
@@ -70,6 +72,7 @@ class MemoryStore(MemoryAccess):
         self._quarantine: dict[UUID, tuple[str, int]] = {}
         self._commits = 0
         self._log_id = token_hex(4)
+        self._tip = beginning(self._log_id)
         self.policies: PolicyBook = MemoryPolicies(self._users)
         self.wallets: WalletBook = MemoryWallets(self._users, self._keep_keys)
         self.orders: OrderBook = MemoryOrders()
@@ -99,6 +102,7 @@ class MemoryStore(MemoryAccess):
             seq = len(self._log) + 1
             entry = LogEntry(seq, invoice_id, step.after.version, step.event)
             self._log.append(entry)
+            self._tip = LogTip(seq, link(self._tip.hash, seq, _chained(entry)))
             self._histories.setdefault(invoice_id, []).append(entry)
             done.append(Committed(seq, before, step.event, step.after))
             before = step.after
@@ -132,6 +136,10 @@ class MemoryStore(MemoryAccess):
     async def last_seq(self) -> int:
         await trio.lowlevel.checkpoint()
         return len(self._log)
+
+    async def tip(self) -> LogTip:
+        await trio.lowlevel.checkpoint()
+        return self._tip
 
     async def published(self, *, after_seq: int, limit: int, wanted: Filter) -> PublishedPage:
         await trio.lowlevel.checkpoint()
@@ -299,6 +307,16 @@ class MemoryStore(MemoryAccess):
             events=len(self._log),
             last_commit_s=0.0,
         )
+
+
+def _chained(entry: LogEntry) -> bytes:
+    return row_bytes(
+        invoice_id=entry.invoice_id.bytes,
+        version=entry.version,
+        kind=entry.event.kind,
+        at_ms=entry.event.at_ms,
+        data=rows.encode_event(entry.event),
+    )
 
 
 def _position(row: InvoiceRow, order: Order) -> tuple[int, UUID]:

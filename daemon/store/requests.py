@@ -15,6 +15,7 @@ from actors.core.events import InvoiceCreated
 from actors.core.invoice import Invoice
 from actors.ports import ChainCursor, Step
 from daemon.store import rows
+from daemon.store.log_chain import row_bytes
 
 
 def check_steps(before: Invoice | None, steps: Sequence[Step]) -> None:
@@ -42,7 +43,7 @@ class Request:
 class Append(Request):
     """The facts of one invoice and the state after them, encoded."""
 
-    __slots__ = ("before", "created", "events", "expected", "key", "state", "steps")
+    __slots__ = ("before", "chained", "created", "events", "expected", "key", "state", "steps")
 
     def __init__(
         self,
@@ -61,6 +62,8 @@ class Append(Request):
         self.state = rows.state_columns(after)
         self.created: tuple[object, ...] | None = None
         self.events: list[tuple[int, str, int, str]] = []
+        self.chained: list[bytes] = []
+        """What each event's link covers of its row."""
         for step in steps:
             event = step.event
             if isinstance(event, InvoiceCreated):
@@ -68,7 +71,17 @@ class Append(Request):
                 self.created = rows.terms_columns(self.key, key(terms.user_id), terms, encoded)
             else:
                 data = rows.encode_event(event)
-            self.events.append((step.after.version, event.kind, event.at_ms, data))
+            version, kind, at_ms = step.after.version, event.kind, event.at_ms
+            self.events.append((version, kind, at_ms, data))
+            self.chained.append(
+                row_bytes(
+                    invoice_id=terms.invoice_id.bytes,
+                    version=version,
+                    kind=kind,
+                    at_ms=at_ms,
+                    data=data,
+                )
+            )
 
 
 class Allocate(Request):

@@ -110,6 +110,8 @@ events = Table(
     Column("kind", Text, nullable=False),
     Column("at_ms", BigInteger, nullable=False),
     Column("data", Text, nullable=False),
+    # This row's link of the chain: daemon.store.log_chain.
+    Column("hash", LargeBinary(32), nullable=False),
     UniqueConstraint("invoice_id", "version"),
 )
 

@@ -30,7 +30,7 @@ from actors.ports import (
     StoreStatistics,
     VersionConflict,
 )
-from actors.published import Filter, PublishedPage
+from actors.published import Filter, LogTip, PublishedPage
 from actors.wallet_book import WalletBook
 from actors.webhook_book import WebhookBook
 from daemon.store import directory, log, outbox, reads
@@ -86,6 +86,9 @@ class SqlStore(SqlAccess):
             return await self._read(log.last_seq)
         await trio.lowlevel.checkpoint()
         return self._writer.published_seq
+
+    async def tip(self) -> LogTip:
+        return await self._read(log.tip)
 
     async def published(self, *, after_seq: int, limit: int, wanted: Filter) -> PublishedPage:
         log_id = await self.log_id()

@@ -39,10 +39,12 @@ from actors.ports import (
     StoreStatistics,
     TransientError,
 )
+from actors.published import LogTip
 from daemon.store import log, outbox
 from daemon.store.database import Database
 from daemon.store.errors import InUseError, display, explain, retryable
 from daemon.store.log import Written
+from daemon.store.log_walk import verify_end
 from daemon.store.requests import Request
 from daemon.store.schema import meta
 
@@ -88,10 +90,10 @@ class Writer:
         """The last sequence number that the listener has been told of."""
         return self._published_seq
 
-    def start(self, connection: Connection, last_seq: int) -> None:
+    def start(self, connection: Connection, tip: LogTip) -> None:
         """Write through `connection` from now on, which from now on belongs to the thread."""
-        self._published_seq = last_seq
-        self._session.begin(connection, last_seq)
+        self._published_seq = tip.seq
+        self._session.begin(connection, tip)
         self._token = trio.lowlevel.current_trio_token()
         sys.setswitchinterval(min(sys.getswitchinterval(), SWITCH_INTERVAL_S))
         self._thread.start()
@@ -248,7 +250,8 @@ class _Session:
         self._late = late
         """Given a batch that is there after all, when its callers have been told otherwise."""
         self._connection: Connection | None = None
-        self._next_seq = 1
+        self._tip: LogTip
+        """Where the log ends: moves only when a commit is known to have succeeded."""
         self._marks = (f"{secrets.token_hex(8)}:{number}" for number in itertools.count(1))
         self._doubtful: tuple[str, Written] | None = None
         self._hurry = threading.Event()
@@ -258,9 +261,9 @@ class _Session:
         """Whether the connection broke in a COMMIT, and nobody has looked yet."""
         return self._doubtful is not None
 
-    def begin(self, connection: Connection, last_seq: int) -> None:
+    def begin(self, connection: Connection, tip: LogTip) -> None:
         self._connection = connection
-        self._next_seq = last_seq + 1
+        self._tip = tip
 
     def end(self) -> None:
         self._drop()
@@ -305,7 +308,7 @@ class _Session:
         self._doubtful = None
         if found != mark:
             return None
-        self._next_seq = written.next_seq
+        self._tip = written.tip
         if written.batch is batch:
             return written
         self._late(written)
@@ -318,14 +321,14 @@ class _Session:
         try:
             try:
                 with connection.begin():
-                    written = log.write_together(connection, bulk, batch, self._next_seq)
+                    written = log.write_together(connection, bulk, batch, self._tip)
                     self._before_commit(connection, written)
             except Exception as error:
                 if isinstance(error, DBAPIError) and explain(error, self._database.url) is not None:
                     raise
                 # Something in it does not fit; the second attempt finds what.
                 with connection.begin():
-                    written = log.write_one_by_one(connection, bulk, batch, self._next_seq)
+                    written = log.write_one_by_one(connection, bulk, batch, self._tip)
                     self._before_commit(connection, written)
         except DBAPIError as error:
             if error.connection_invalidated:
@@ -334,7 +337,7 @@ class _Session:
                 self._doubtful = None  # the server answered: it has not committed
             raise
         self._doubtful = None
-        self._next_seq = written.next_seq
+        self._tip = written.tip
         written.took_s = time.perf_counter() - started
         return written
 
@@ -354,15 +357,15 @@ class _Session:
 
     def _check_position(self, connection: Connection) -> None:
         with connection.begin():
-            found = log.last_seq(connection)
-        expected = {self._next_seq - 1}
+            found = log.tip(connection)
+        expected = {self._tip}
         if self._doubtful is not None:
-            expected.add(self._doubtful[1].next_seq - 1)
+            expected.add(self._doubtful[1].tip)
         if found not in expected:
             self._drop()
             raise PersistentError(
-                f"database.url ({display(self._database.url)}): its log ends at {found}, not at"
-                f" {self._next_seq - 1}: another program wrote to it, or it was replaced by a copy;"
+                f"database.url ({display(self._database.url)}): its log ends at {found},"
+                f" not at {self._tip}: another program wrote to it, or it was replaced by a copy;"
                 " restart tallyd"
             )
 
@@ -383,11 +386,15 @@ def _with_cause(error: Exception, cause: BaseException) -> Exception:
     return error
 
 
-def prepare(connection: Connection) -> int:
-    """Make the row that marks go to, and name the log; returns its last sequence number."""
+def prepare(connection: Connection) -> LogTip:
+    """Make the row that marks go to, and name the log; returns where it ends.
+
+    Raises PersistentError when its newest links do not hold.
+    """
     with connection.begin():
         outbox.name_log(connection)
         found = connection.scalar(select(meta.c.key).where(meta.c.key == _MARK))
         if found is None:
             connection.execute(meta.insert().values(key=_MARK, value=""))
-        return log.last_seq(connection)
+        verify_end(connection)
+        return log.tip(connection)

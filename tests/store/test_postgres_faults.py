@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, text
 from actors.ports import Committed, PersistentError, TransientError, VersionConflict
 from daemon.store import SqlStore, open_store
 from tests.helpers.ledger import creation, grow, payment, record, seqs
+from tests.helpers.log_chain import chain_of
 from tests.helpers.postgres import PostgresServer
 from tests.helpers.tcp_proxy import CuttingProxy
 from tests.nodes.install import find, how_to_install
@@ -40,6 +41,7 @@ def proxied_url(postgres_server: PostgresServer, postgres_url: str, proxy: Cutti
 
 async def log_of(store: SqlStore) -> list[tuple[int, UUID, int]]:
     entries = await store.read(after_seq=0, limit=10_000)
+    assert await store.tip() == await chain_of(store), "the chain went on as it should"
     return [(entry.seq, entry.invoice_id, entry.version) for entry in entries]
 
 
