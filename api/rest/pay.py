@@ -6,7 +6,6 @@ Open to everybody who knows the order's number, which is all that it takes to pa
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
 from quart import request
@@ -17,6 +16,7 @@ from api.page.assets import page_assets
 from api.page.live import LivePart, live_part
 from api.page.pages import has_logo, logo_digest, order_page
 from api.rest.edge import Edge
+from api.rest.fields import number_in_path
 from api.rest.json_schema import Schema, text, whole_object
 from api.rest.operation import Door, Incoming, Operation, Reply, Success
 from api.rest.page_form import HTML, PageForm, asked_language, send, send_page
@@ -40,7 +40,6 @@ PAGE_SCHEMAS: Mapping[str, Schema] = {
     )
 }
 
-_NUMBER = re.compile(r"[1-9][0-9]{0,15}")
 _ORDER = {"order": "The order's number."}
 _LANGUAGE = (
     " In the language of `?lang=` (`en`, `de`, `es`, `zh`, `ar`), else of Accept-Language; other"
@@ -186,18 +185,13 @@ class Pay:
 
     async def placed(self, incoming: Incoming) -> PlacedOrder:
         """The order that the path names. Raises Problem when there is none."""
-        order_id = _number(incoming.words["order"])
+        order_id = number_in_path(incoming.words["order"])
         if order_id is None:
             raise _nothing()
         placed = await self._edge.orders.find(order_id)
         if isinstance(placed, NoSuchOrder):
             raise _nothing()
         return placed
-
-
-def _number(word: str) -> int | None:
-    """The order's number that it could be: digits alone, without zeros before them."""
-    return int(word) if _NUMBER.fullmatch(word) else None
 
 
 def _nothing() -> Problem:
