@@ -87,10 +87,10 @@ def test_without_javascript(desk):
         seen = "[...document.querySelectorAll('button')].filter(one => one.offsetParent).length"
         assert page.evaluate(seen) == 0, "what needs a script is not shown"
         assert page.text("noscript p")
+        page.screenshot(PICTURES / "waiting-without-javascript.png")
         page.run_scripts(True)  # axe's own: those of the page have had their time
         # That it reloads by itself is what it can do without a script, and is there only then.
         assert [one for one in page.barriers() if not one.startswith("meta-refresh")] == []
-        page.screenshot(PICTURES / "waiting-without-javascript.png")
         page.run_scripts(False)
         desk.pay(purchase)
         desk.site.until(purchase, "CONFIRMING")

@@ -23,6 +23,7 @@ STATES = {
     "partial": "partial",
     "confirming": "confirming",
     "paid": "paid",
+    "returning": "paid",
     "overpaid": "paid",
     "cancelled": "cancelled",
     "ethereum": "waiting",
@@ -54,12 +55,14 @@ def orders(desk: PayDesk) -> dict[str, Purchase]:
     }
     amount = found["paid"].amount_base
     desk.pay(found["part-expired"], amount // 4)
-    desk.pay_many({found["paid"]: amount, found["overpaid"]: amount * 2})
+    desk.pay_many(
+        {found["paid"]: amount, found["returning"]: amount, found["overpaid"]: amount * 2}
+    )
     desk.mine()
     desk.pay_many({found["confirming"]: amount, found["partial"]: amount // 3})
     desk.mine()
     desk.cancel(found["cancelled"])
-    for name in ("paid", "overpaid"):
+    for name in ("paid", "returning", "overpaid"):
         desk.site.until(found[name], "SUCCESSFUL")
     return found
 
