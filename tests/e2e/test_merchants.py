@@ -11,6 +11,7 @@ import subprocess
 import sys
 from argparse import _SubParsersAction
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -19,9 +20,10 @@ from daemon.__main__ import main, parser
 from tests.actors.test_logo import SVG, png
 from tests.helpers.daemon import ROOT, TALLYD, Daemon
 from tests.helpers.goipay_calls import XMR_SPEND, XMR_VIEW
+from tests.helpers.monero_coinbase import base_times, new_scalar
 from tests.helpers.ports import free_port
 from tests.helpers.process import wait_until
-from tests.helpers.shop import new_key
+from tests.helpers.shop import KEYS_GIVEN, new_key
 from tests.helpers.webhook_fleet import ALLOW_LOOPBACK
 
 PAGE = (ROOT / "docs" / "payscrypt.md").read_text(encoding="utf-8")
@@ -254,14 +256,60 @@ def test_merchants_wallets_and_orders_by_commands(daemon, tmp_path):
     assert "Kiosk" in said(daemon, "merchants", "show", merchant)
 
 
-def place(daemon: Daemon, merchant: str, wallet: str, number: str) -> str:
+def test_keys_of_a_wallet_are_known_to_the_running_daemon(make_daemon, xmr_node, xmr_wallet):
+    """Also the private view key of another account than the merchant's own, and a later one."""
+    daemon = make_daemon(xmr_node)
+    daemon.start()
+    merchant = said(daemon, "merchants", "add")
+    own, first, second = (monero_keys() for _ in range(3))
+    given = {"xmr": own}
+    assert daemon.http("PUT", f"/v1/users/{merchant}/keys", given)[0] == 204
+    wallet = said(
+        daemon,
+        *("wallets", "add", merchant, "--name", "Web shop", "--key", "xmr=-"),
+        *("--asset", "XMR,confirmations=1"),
+        stdin=first,
+    )
+    orders = [place(daemon, merchant, wallet, "A", asset="XMR")]
+    said(daemon, "wallets", "change", wallet, "--key", "xmr=-", stdin=second)
+    orders += [place(daemon, merchant, wallet, "B", asset="XMR")]
+    addresses = [read(daemon, order)["invoice"]["address"] for order in orders]
+    for address, keys in zip(addresses, (first, second), strict=True):
+        assert address in said(daemon, "keys", "preview", "XMR", *keys.split(":"))
+        xmr_wallet.pay(address, PRICE_BASE)
+    xmr_node.mine()
+    for order in orders:
+        wait_until(
+            lambda order=order: read(daemon, order)["status"] == "SUCCESSFUL",
+            "the order is paid",
+            timeout_s=60,
+        )
+    assert "of 1 confirmations" in said(daemon, "orders", "show", orders[0])
+
+
+def monero_keys() -> str:
+    """Of a fresh wallet, as they are given."""
+    view_key = new_scalar()
+    KEYS_GIVEN.add(view_key.hex())
+    return f"{view_key.hex()}:{base_times(new_scalar()).hex()}"
+
+
+def read(daemon: Daemon, order: str) -> dict[str, Any]:
+    status, _, found = daemon.http("GET", f"/v1/orders/{order}")
+    assert status == 200, found
+    return dict(found)
+
+
+def place(daemon: Daemon, merchant: str, wallet: str, number: str, *, asset: str = "BTC") -> str:
     """A new order's id, or the message with which it was refused; by a key made for it."""
-    wanted = {"name": "site", "scopes": ["write"], "user_id": merchant}
+    wanted = {"name": "site", "scopes": ["read", "write"], "user_id": merchant}
     status, _, key = daemon.http("POST", "/v1/keys", wanted)
     assert status == 201, key
+    bearer = {"Authorization": f"Bearer {key['key']}"}
+    assert daemon.http("GET", f"/v1/wallets/{wallet}", headers=bearer)[0] == 200
     body = {
         "merchant_order_id": number,
-        "asset_name": "BTC",
+        "asset_name": asset,
         "target_value": str(PRICE_BASE),
         "pg_wallet_id": wallet,
     }
@@ -270,4 +318,5 @@ def place(daemon: Daemon, merchant: str, wallet: str, number: str) -> str:
     assert daemon.http("DELETE", f"/v1/keys/{key['prefix']}")[0] == 204
     status, headers, _ = daemon.http("POST", "/apis/pg/create_order", body, shown)
     assert (status, headers["grpc-code"]) == (401, "16")
+    assert daemon.http("GET", f"/v1/wallets/{wallet}", headers=bearer)[0] == 401
     return str(made["order"]["id"] if "order" in made else made["message"])
