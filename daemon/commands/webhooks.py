@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from daemon.commands.access import columns
-from daemon.commands.asking import RefusedError, ask
-from daemon.config import Config, add_flags, flags_from, load_config
+from daemon.commands.asking import Action, ask, run_asking
+from daemon.config import Config, add_flags
 
-Action = Callable[[Config, argparse.Namespace], int]
 _KEEP = "Keep the secret now: it is stored sealed, and nobody can show it again."
 
 
@@ -25,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         add_flags(made)
         if of_one:
             made.add_argument("id", metavar="ID", help="the endpoint's id")
-        made.set_defaults(action=lambda arguments: _run(action, arguments))
+        made.set_defaults(action=lambda arguments: run_asking(action, arguments))
         return made
 
     made = command("add", _add, "add an endpoint; its secret is shown once", of_one=False)
@@ -61,15 +60,6 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     made.add_argument("event", metavar="EVENT", nargs="?", help="the event's id")
     made.add_argument("--since", metavar="INSTANT", help="such as 2026-11-20T00:00:00Z")
     made.add_argument("--until", metavar="INSTANT")
-
-
-def _run(action: Action, arguments: argparse.Namespace) -> int:
-    """Returns 0, or 1 if the daemon refuses; raises TransientError when none answers."""
-    try:
-        return action(load_config(flags_from(arguments)), arguments)
-    except RefusedError as error:
-        print(f"tallyd: {error}", file=sys.stderr)
-        return 1
 
 
 def _path(arguments: argparse.Namespace, more: str = "") -> str:
