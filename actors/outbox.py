@@ -24,7 +24,7 @@ import trio
 from actors.core.codec import event_to_json
 from actors.event_hub import EventHub
 from actors.ports import Committed, Store
-from actors.published import EVERYTHING, Filter, Published, PublishedPage
+from actors.published import EVERYTHING, Filter, LogTip, Published, PublishedPage
 
 TAIL_EVENTS = 8192
 """Events kept in memory while somebody follows."""
@@ -103,6 +103,10 @@ class Outbox:
     async def last_seq(self) -> int:
         """The newest event's number; 0 in an empty log."""
         return await self._store.last_seq()
+
+    async def tip(self) -> LogTip:
+        """The newest event's number, published already or not, with its link of the hash chain."""
+        return await self._store.tip()
 
     async def read(
         self, after_seq: int, limit: int, wanted: Filter = EVERYTHING

@@ -13,6 +13,7 @@ from actors.ports import PersistentError, TransientError
 from actors.supervisor import failures_of
 from daemon.commands import (
     access,
+    audit,
     audit_trail,
     check,
     invoice,
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
     for command in (run, check, keys, invoice, merchants, wallets, orders, access, webhooks):
         command.add(commands)
-    for command in (audit_trail, migrate):
+    for command in (audit, audit_trail, migrate):
         command.add(commands)
     return top
 

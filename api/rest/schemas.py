@@ -328,6 +328,14 @@ SCHEMAS: Mapping[str, Schema] = {
     "Assets": _object({"items": _items("Asset")}),
     "Chain": _CHAIN,
     "Chains": _object({"items": _items("Chain")}),
+    "LogTip": _object(
+        {
+            "log_id": _text("What event ids begin with."),
+            "seq": _whole("The newest event's number; 0 in an empty log."),
+            "hash": _text("Its link: SHA-256 in hexadecimal.", pattern="^[0-9a-f]{64}$"),
+            "anchor": _text("Both, as `tallyd audit --log --anchor` takes them."),
+        }
+    ),
     "Alive": _object({"status": _text("Always `ok`.", const="ok")}),
     "Readiness": _object(
         {

@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`: for whoever runs the daemon."""
+"""`/healthz`, `/readyz`, `/metrics`, `/v1/log`: for whoever runs the daemon."""
 
 from __future__ import annotations
 
@@ -66,7 +66,33 @@ class Service:
                 handle=self._metrics,
                 successes=(Success(200, "The metrics.", media_type=METRICS_TYPE),),
             ),
+            self._log(),
         )
+
+    def _log(self) -> Operation:
+        return Operation(
+            id="getLog",
+            method="GET",
+            path="/v1/log",
+            tag="Service",
+            summary="Read the newest link of the event log",
+            about=(
+                "Each event is bound to all before it by a hash. Note `anchor` down elsewhere:"
+                " `tallyd audit --log --anchor` shows later whether that history is still there."
+            ),
+            handle=self._newest_link,
+            successes=(Success(200, "Where the log ends.", "LogTip"),),
+        )
+
+    async def _newest_link(self, _incoming: Incoming) -> Reply:
+        tip = await self._edge.outbox.tip()
+        document = {
+            "log_id": await self._edge.outbox.log_id(),
+            "seq": tip.seq,
+            "hash": tip.hash.hex(),
+            "anchor": str(tip),
+        }
+        return Reply(document=document)
 
     async def _healthz(self, _incoming: Incoming) -> Reply:
         return Reply(document={"status": "ok"})

@@ -101,3 +101,14 @@ async def test_chains_say_where_they_stand(client, house, blocks):
     assert (btc["height"], btc["node_height"]) == (100 + blocks, 100 + blocks)
     assert btc["block_hash"] == house.btc.blocks[-1][0].hash.hex()
     assert btc["network"] == "regtest"
+
+
+async def test_the_end_of_the_log_can_be_noted_down(client, house):
+    empty = await (await client.get("/v1/log")).get_json()
+    assert (empty["seq"], len(empty["hash"])) == (0, 64)
+    await house.invoice(await house.user())
+    tip = await (await client.get("/v1/log")).get_json()
+    assert tip["seq"] == 1
+    assert tip["anchor"] == f"1:{tip['hash']}" == str(await house.store.tip())
+    assert tip["log_id"] == empty["log_id"] == await house.outbox.log_id()
+    assert tip["hash"] != empty["hash"]
