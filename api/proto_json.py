@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from functools import cache
 from typing import Any, TypeVar, cast
 
@@ -19,7 +20,7 @@ Json = dict[str, Any]
 _M = TypeVar("_M", bound=betterproto2.Message)
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
-_DIGITS = re.compile(r"-?[0-9]{1,40}")
+_NUMBER = re.compile(r"-?[0-9]{1,40}(?:\.[0-9]{1,40})?(?:[eE][+-]?[0-9]{1,3})?")
 
 
 class FieldError(ValueError):
@@ -129,13 +130,15 @@ def _boolean(value: Any) -> bool:
 
 
 def read_int64(value: Any) -> int:
-    """A number without fraction, or its digits as a text. Raises ValueError."""
+    """A number without fraction, or the text of one. Raises ValueError."""
     return _integer(value, _INT64)
 
 
 def _integer(value: Any, bounds: range) -> int:
-    in_digits = isinstance(value, str) and _DIGITS.fullmatch(value) is not None
-    if in_digits or (isinstance(value, float) and value.is_integer()):
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        value = Decimal(value)
+        value = int(value) if value == value.to_integral_value() else None
+    elif isinstance(value, float) and value.is_integer():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int) or value not in bounds:
         raise ValueError("no integer of that size")
@@ -146,7 +149,9 @@ def _enum_reader(kind: Any) -> Callable[[Any], Any]:
     names = {one.name: one for one in kind}
 
     def read(value: Any) -> Any:
-        if isinstance(value, str) and value in names:
+        if isinstance(value, str):
+            if value not in names:
+                raise ValueError("no name of this enum")
             return names[value]
         return kind(_integer(value, _INT32))
 
