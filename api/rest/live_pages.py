@@ -138,13 +138,17 @@ class LivePages:
 
     async def run(self) -> None:
         """Keep what is open up to date, until cancelled."""
+        look_at_s = 0.0
         with self._hub.listening(self._committed):
             while True:
-                with trio.move_on_after(LOOK_S if self._watched else math.inf):
+                with trio.move_on_at(look_at_s if self._watched else math.inf):
                     await self._bell.wait()
                 self._bell = trio.Event()
                 await self._read_again()
-                self._look()
+                # Not at each bell: this goes through all pages.
+                if trio.current_time() >= look_at_s:
+                    look_at_s = trio.current_time() + LOOK_S
+                    self._look()
                 await self._render_due()
 
     # --- what may have changed --------------------------------------------------------------------

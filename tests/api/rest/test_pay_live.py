@@ -156,6 +156,7 @@ async def test_a_block_tells_nothing_where_nothing_was_paid(house, placed):
         await part(source)
         for _ in range(5):
             await house.mined(placed.invoice)
+            web.server._app.live.pages._look()
             web.server._app.live.pages._bell.set()
             await trio.testing.wait_all_tasks_blocked()
         assert pages(web).rendered == 1
