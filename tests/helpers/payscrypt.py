@@ -97,9 +97,16 @@ class Shop:
         assert isinstance(made, Wallet), made
         return made
 
-    async def key(self, *scopes: str, user_id: Any = None, load: bool = True) -> str:
-        now_ms = self.house.clock.now_ms()
-        key, token = mint(name="n", scopes=scopes, user_id=user_id or self.user_id, now_ms=now_ms)
+    async def key(
+        self, *scopes: str, user_id: Any = None, bound: bool = True, load: bool = True
+    ) -> str:
+        """Bound to the merchant, unless to another user or to nobody."""
+        key, token = mint(
+            name="n",
+            scopes=scopes,
+            user_id=(user_id or self.user_id) if bound else None,
+            now_ms=self.house.clock.now_ms(),
+        )
         act = Act(at_ms=0, actor="cli", address="local", act="key.added", target=key.prefix)
         await self.house.store.add_api_key(key, act)
         if load:

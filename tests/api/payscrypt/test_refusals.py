@@ -151,6 +151,13 @@ async def test_a_key_without_the_scope(shop):
         assert (await shop.create(shop.wanted(), apikey=await shop.key(scope))).code == 0
 
 
+async def test_a_key_that_is_bound_to_nobody_is_good_for_every_merchants_wallet(shop):
+    token = await shop.key("write", bound=False)
+    wanted = shop.wanted()
+    assert (await shop.create(wanted, apikey=token)).code == 0
+    assert await shop.create(wanted) == await shop.create_grpc(wanted, apikey=token)
+
+
 async def test_the_key_may_be_shown_as_to_our_own_apis(shop):
     bearer = f"Bearer {shop.token}"
     assert (await shop.rest(CREATE, shop.wanted(), Authorization=bearer)).code == 0
