@@ -1,13 +1,12 @@
 """The whole OpenAPI document against the running API: requests drawn from it, answers held to it.
 
-The seed is printed; set SCHEMATHESIS_SEED to have the same requests again, and for more of them
-SCHEMATHESIS_EXAMPLES.
+The seed is printed, and always the same, so that a run can be repeated; SCHEMATHESIS_SEED draws other
+requests, SCHEMATHESIS_EXAMPLES more of them.
 """
 
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -32,7 +31,7 @@ from tests.helpers.house import BTC_KEY, House, open_house
 
 EXAMPLES = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "6"))
 """Of each operation, valid and invalid ones each."""
-SEED = int(os.environ.get("SCHEMATHESIS_SEED", random.randrange(2**32)))
+SEED = int(os.environ.get("SCHEMATHESIS_SEED", "20181201"))
 TIMEOUT_S = 30.0
 MODES = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
 CONFORMS = [
