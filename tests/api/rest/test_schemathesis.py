@@ -1,7 +1,7 @@
 """The whole OpenAPI document against the running API: requests drawn from it, answers held to it.
 
-The seed is printed, and always the same, so that a run can be repeated; SCHEMATHESIS_SEED draws other
-requests, SCHEMATHESIS_EXAMPLES more of them.
+The seed is printed, and always the same, so that a run can be repeated; SCHEMATHESIS_SEED draws
+other requests, SCHEMATHESIS_EXAMPLES more of them.
 """
 
 from __future__ import annotations
