@@ -17,7 +17,8 @@ from typing import Any, Protocol
 import h11
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h2 import H2Protocol
 from hypercorn.protocol.h11 import H11Protocol
 from hypercorn.trio.tcp_server import MAX_RECV, TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -61,19 +62,41 @@ class HttpStatistics:
     """Ended by a fault in serving them."""
 
 
+class _NoTask:
+    """Instead of the task that Hypercorn has beside each connection, to end it when it is idle."""
+
+    async def restart(self, *_: object) -> None:
+        """Nothing."""
+
+    async def stop(self) -> None:
+        """Nothing."""
+
+
 class _Connection(TCPServer):
     """Hypercorn's, which ends when the peer is gone, or has asked nothing for a while."""
 
-    line: Line
+    def __init__(self, line: Line, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.line = line
+        self.idle_task = _NoTask()  # type: ignore[assignment]
+        self.quiet = trio.CancelScope()
+        """The wait for what the peer sends: cancelled to have a look at how things are."""
+        self._idle_since_s: float | None = trio.current_time()
+        """None while something is being answered."""
+
+    async def protocol_send(self, event: Event) -> None:
+        if isinstance(event, Updated):
+            self._idle_since_s = trio.current_time() if event.idle else None
+        await super().protocol_send(event)
 
     async def _read_data(self) -> None:
-        while not self.line.resting:
-            with trio.move_on_after(REST_AFTER_S) as quiet:
+        while not self._is_over() and not self.line.resting:
+            with trio.move_on_after(REST_AFTER_S) as self.quiet:
                 try:
                     data = bytes(await self.stream.receive_some(MAX_RECV))
                 except (trio.ClosedResourceError, trio.BrokenResourceError):
                     break
-            if quiet.cancelled_caught:
+            if self.quiet.cancelled_caught:
                 self.line.resting = self._may_rest()
                 continue
             await self.protocol.handle(RawData(data))
@@ -81,7 +104,16 @@ class _Connection(TCPServer):
                 break
         if not self.line.resting:
             await self.protocol.handle(Closed())
-        await self.idle_task.stop()
+
+    def _is_over(self) -> bool:
+        http = self.protocol.protocol
+        if self._idle_since_s is None and isinstance(http, H2Protocol) and http.idle:
+            # It says so when a request has ended, and not before the first.
+            self._idle_since_s = trio.current_time()
+        if self._idle_since_s is None:
+            return False
+        idle_s = trio.current_time() - self._idle_since_s
+        return idle_s >= IDLE_S or self.context.terminated.is_set()
 
     def _may_rest(self) -> bool:
         """Whether there is no request, nor a part of one; HTTP/2 has settings to be kept."""
@@ -110,6 +142,7 @@ class HttpServer:
         self._context = WorkerContext(None)
         self._wrapped = wrap_app(app, 0, "asgi")
         self._departures = Departures()
+        self._talking: set[_Connection] = set()
         self._resting: set[trio.CancelScope] = set()
         self._open: set[trio.SocketStream] = set()
         self._emptied = trio.Event()
@@ -157,7 +190,7 @@ class HttpServer:
         """Answer what waits, close what idles, let the rest finish for a while."""
         self._app.end_waits()
         await self._context.terminated.set()
-        for scope in tuple(self._resting):
+        for scope in (*self._resting, *(one.quiet for one in self._talking)):
             scope.cancel()
         with trio.move_on_after(GRACE_S):
             while self._open:
@@ -200,11 +233,13 @@ class HttpServer:
         """Answer requests until the connection is closed, rests, or has but a body left to send."""
         line = Line(stream)
         state: Any = ConnectionState(LifespanState({Line.NAME: line}))
-        # Hypercorn's annotation says TLS; what it does is for both.
-        connection = _Connection(self._wrapped, self._config, self._context, state, stream)  # type: ignore[arg-type]
-        connection.line = line
-        with line.talking:
-            await connection
+        connection = _Connection(line, self._wrapped, self._config, self._context, state, stream)
+        self._talking.add(connection)
+        try:
+            with line.talking:
+                await connection
+        finally:
+            self._talking.discard(connection)
         # Its parts hold one another, and a body is sent for hours: leave them to no collector.
         vars(connection).clear()
         return line

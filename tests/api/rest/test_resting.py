@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import h2.connection
 import pytest
 import trio
 import trio.testing
@@ -110,6 +111,43 @@ async def test_who_says_nothing_for_long_is_closed(house, monkeypatch):
 async def test_the_end_of_the_daemon_closes_those_who_rest_at_once(house):
     async with http(house) as web, web.connection() as source:
         await until(lambda: resting(web) == 1)
+        web.shutdown.set()
+        with trio.fail_after(2):
+            assert await source.stream.receive_some() == b""
+
+
+async def test_half_a_request_is_not_waited_for_without_end(house, monkeypatch):
+    """However it drips."""
+    monkeypatch.setattr(serving, "IDLE_S", 0.2)
+    async with http(house) as web, web.connection() as source:
+        with trio.fail_after(10):
+            try:
+                for byte in ASK[:-1] * 100:
+                    await source.stream.send_all(bytes([byte]))
+                    await trio.sleep(0.005)
+            except trio.BrokenResourceError:
+                pass
+        await until(lambda: web.server.statistics().open == 0)
+
+
+async def test_a_connection_of_http_2_does_not_rest_and_ends_when_it_idles(house, monkeypatch):
+    monkeypatch.setattr(serving, "IDLE_S", 0.1)
+    peer = h2.connection.H2Connection()
+    peer.initiate_connection()
+    async with http(house) as web, web.connection() as source:
+        await source.stream.send_all(peer.data_to_send())
+        with trio.fail_after(10):
+            while await source.stream.receive_some():
+                assert resting(web) == 0
+        await until(lambda: web.server.statistics().open == 0)
+
+
+async def test_the_end_of_the_daemon_closes_those_who_do_not_rest_yet_at_once(house, monkeypatch):
+    monkeypatch.setattr(serving, "REST_AFTER_S", 60)
+    async with http(house) as web, web.connection() as source:
+        await source.ask("/healthz", {})
+        await source.document()
+        await trio.testing.wait_all_tasks_blocked(0.01)
         web.shutdown.set()
         with trio.fail_after(2):
             assert await source.stream.receive_some() == b""
