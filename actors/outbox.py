@@ -24,7 +24,7 @@ import trio
 from actors.core.codec import event_to_json
 from actors.event_hub import EventHub
 from actors.ports import Committed, Store
-from actors.published import EVERYTHING, Filter, LogTip, Published, PublishedPage
+from actors.published import EVERYTHING, Filter, LogNames, LogTip, Published, PublishedPage
 
 TAIL_EVENTS = 8192
 """Events kept in memory while somebody follows."""
@@ -84,7 +84,7 @@ class Outbox:
     def __init__(self, store: Store, hub: EventHub, *, tail_events: int = TAIL_EVENTS) -> None:
         self._store = store
         self._hub = hub
-        self._log_id: str | None = None
+        self._names: LogNames | None = None
         self._tail: deque[Published] = deque(maxlen=tail_events)
         self._last_seq = 0
         """Of what was published; only known while somebody listens."""
@@ -96,9 +96,12 @@ class Outbox:
 
     async def log_id(self) -> str:
         """The database's own eight hexadecimal digits, which every event id begins with."""
-        if self._log_id is None:
-            self._log_id = await self._store.log_id()
-        return self._log_id
+        return (await self._log_names()).current
+
+    async def _log_names(self) -> LogNames:
+        if self._names is None:
+            self._names = await self._store.log_names()
+        return self._names
 
     async def last_seq(self) -> int:
         """The newest event's number; 0 in an empty log."""
@@ -140,8 +143,8 @@ class Outbox:
     async def parse_cursor(self, cursor: str | int) -> int | CursorRefused:
         """The sequence number that a reader gave: plain, or as an event id.
 
-        0 and -1 mean the beginning. Refused are the future, the event of another database, and
-        what is no cursor at all.
+        0 and -1 mean the beginning. Refused are the future, the event of another database or of one
+        that was lost when this one was restored from a backup, and what is no cursor at all.
         """
         text = str(cursor)
         found = _CURSOR.fullmatch(text)
@@ -151,14 +154,23 @@ class Outbox:
                 f"the cursor {text[:60]!r} is neither a sequence number nor an event id; give the"
                 " `seq` or `id` of the last event you have, or 0 to read from the beginning",
             )
-        log_id = await self.log_id()
-        if found["log"] not in (None, log_id):
-            return CursorRefused(
-                text,
-                f"the event {text} is of another database (this one's events begin with"
-                f" {log_id}-); connect to the daemon that it came from, or read this one from the"
-                " beginning with 0",
-            )
+        names = await self._log_names()
+        if found["log"] not in (None, names.current):
+            until = names.until(found["log"])
+            if until is None:
+                return CursorRefused(
+                    text,
+                    f"the event {text} is of another database (this one's events begin with"
+                    f" {names.current}-); connect to the daemon that it came from, or read this one"
+                    " from the beginning with 0",
+                )
+            if seq > until:
+                return CursorRefused(
+                    text,
+                    f"the event {text} was lost: this database was restored from a backup that ends"
+                    f" with {names.of(until)}-{until}, and what happened later was recorded anew;"
+                    " read again from there, and compare what you find with what you have",
+                )
         last_seq = await self.last_seq()
         if seq > last_seq:
             return CursorRefused(
@@ -234,8 +246,8 @@ class Outbox:
                 self._tail.clear()
 
     def _hear(self, batch: Sequence[Committed]) -> None:
-        assert self._log_id is not None
-        log_id = self._log_id
+        assert self._names is not None
+        log_id = self._names.current
         events = tuple(published(log_id, one) for one in batch)
         self._tail.extend(events)
         self._last_seq = events[-1].seq

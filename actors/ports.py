@@ -25,7 +25,7 @@ from actors.core.outcomes import KeyInUse, KeyRefused, NoSuchUser, UserExists
 from actors.core.watch_index import WatchIndex
 from actors.order_book import OrderBook
 from actors.policy_book import PolicyBook
-from actors.published import Filter, LogTip, PublishedPage
+from actors.published import Filter, LogNames, LogTip, PublishedPage
 from actors.wallet_book import WalletBook
 from actors.webhook_book import WebhookBook
 
@@ -383,6 +383,10 @@ class EventLog(Protocol):
         """Eight hexadecimal digits, chosen once for this database: the first half of event ids."""
         ...
 
+    async def log_names(self) -> LogNames:
+        """The same with those that the log had before it was restored."""
+        ...
+
 
 class InvoiceBook(Protocol):
     """The stored states: a projection written in the same transaction as the facts."""
@@ -430,7 +434,8 @@ class Directory(Protocol):
         ...
 
     async def allocate_index(self, account_id: int) -> tuple[int, int]:
-        """The next (major, minor), from (0, 1); durable before it returns, never given twice."""
+        """The next (major, minor), from (0, 1) or, once restored, later; durable before it returns,
+        never given twice."""
         ...
 
 

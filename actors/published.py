@@ -47,6 +47,30 @@ class Filter:
 EVERYTHING = Filter()
 
 
+@dataclass(frozen=True, slots=True)
+class LogNames:
+    """The ids of a log. A restored one goes on under a new id, as what comes next is other events
+    than those that came after the backup; an event keeps the id that it was recorded with.
+    """
+
+    current: str
+    earlier: tuple[tuple[str, int], ...] = ()
+    """Each earlier id with the last sequence number that bears it, the oldest first."""
+
+    @property
+    def born(self) -> str:
+        """The first id: what the hash chain begins with."""
+        return self.earlier[0][0] if self.earlier else self.current
+
+    def of(self, seq: int) -> str:
+        """The id that event `seq` bears."""
+        return next((log_id for log_id, until in self.earlier if seq <= until), self.current)
+
+    def until(self, log_id: str) -> int | None:
+        """The last sequence number of an earlier id; None for any other id."""
+        return dict(self.earlier).get(log_id)
+
+
 class LogTip(NamedTuple):
     """The newest event's place in the log, and its link of the hash chain (store.log_chain)."""
 

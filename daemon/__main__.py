@@ -15,12 +15,14 @@ from daemon.commands import (
     access,
     audit,
     audit_trail,
+    backup,
     check,
     invoice,
     keys,
     merchants,
     migrate,
     orders,
+    restore,
     run,
     wallets,
     webhooks,
@@ -47,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(title="commands", metavar="COMMAND")
     for command in (run, check, keys, invoice, merchants, wallets, orders, access, webhooks):
         command.add(commands)
-    for command in (audit, audit_trail, migrate):
+    for command in (audit, backup, restore, audit_trail, migrate):
         command.add(commands)
     return top
 

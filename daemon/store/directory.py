@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, and_, func, insert, not_, select, update
+from sqlalchemy import Connection, Select, and_, case, func, insert, not_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgres_upsert
 from sqlalchemy.dialects.sqlite import insert as sqlite_upsert
 
@@ -16,15 +16,35 @@ from actors.core.outcomes import KeyInUse, NoSuchUser, UserExists
 from actors.ports import Account, ChainCursor, PublicKey
 from daemon.store import rows
 from daemon.store.errors import UnknownAccountError
+from daemon.store.log_names import read_meta, write_meta
 from daemon.store.schema import MAX_INDEX, accounts, chain_cursors, quarantine, users
 
 FIRST_INDEX = (0, 1)
+_FIRST_MINOR = "first_minor"
+"""Key in `meta` of the minor index that new accounts begin with since a restore."""
 
 
 def next_index(index: tuple[int, int]) -> tuple[int, int]:
     """The (major, minor) after `index`; after the last minor comes (major + 1, 0)."""
     major, minor = index
     return (major, minor + 1) if minor < MAX_INDEX else (major + 1, 0)
+
+
+def first_index(connection: Connection) -> tuple[int, int]:
+    """The first index of a new account: beyond what one may have given out that is not known."""
+    found = read_meta(connection, _FIRST_MINOR)
+    return FIRST_INDEX if found is None else (FIRST_INDEX[0], int(found))
+
+
+def skip_indices(connection: Connection, count: int) -> None:
+    """Leave out the next `count` indices of every account, and the first ones of new accounts."""
+    assert 0 <= count <= MAX_INDEX, "one leap does not pass over a whole major index"
+    leap = accounts.c.next_minor + count
+    fits = case((leap <= MAX_INDEX, leap), else_=leap - MAX_INDEX - 1)
+    major = case((leap <= MAX_INDEX, accounts.c.next_major), else_=accounts.c.next_major + 1)
+    connection.execute(update(accounts).values(next_major=major, next_minor=fits))
+    first = min(MAX_INDEX, first_index(connection)[1] + count)
+    write_meta(connection, _FIRST_MINOR, str(first))
 
 
 def add_user(connection: Connection, user_id: UUID, at_ms: int) -> UserExists | None:
@@ -106,7 +126,7 @@ def _keep_key(
         if values:
             connection.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
         return account_id
-    major, minor = FIRST_INDEX
+    major, minor = first_index(connection)
     inserted = connection.execute(
         insert(accounts).values(
             user_id=user_id,
@@ -140,7 +160,7 @@ def account_by_id(connection: Connection, account_id: int) -> Account | None:
 def all_accounts(connection: Connection, chain: str, *, used: bool) -> tuple[Account, ...]:
     query = _accounts().where(accounts.c.chain == chain).order_by(accounts.c.id)
     if used:
-        major, minor = FIRST_INDEX
+        major, minor = first_index(connection)
         fresh = and_(accounts.c.next_major == major, accounts.c.next_minor == minor)
         query = query.where(not_(fresh))
     return tuple(Account(*found) for found in connection.execute(query))

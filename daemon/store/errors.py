@@ -100,7 +100,8 @@ def _explain_sqlite(error: sqlite3.Error, where: str) -> TransientError | Persis
             return PersistentError(f"{where} cannot be written; make it writable for this user")
         case "CORRUPT" | "NOTADB":
             return PersistentError(
-                f"{where} is damaged or no SQLite database ({error}); restore a backup"
+                f"{where} is damaged or no SQLite database ({error}); keep it as it is, and restore"
+                " a backup into a new one (`tallyd restore`)"
             )
     return None
 

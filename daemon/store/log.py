@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from actors.ports import VersionConflict
 from actors.published import LogTip
-from daemon.store import directory, outbox
+from daemon.store import directory
 from daemon.store.bulk import (
     DESTINATION_COLUMNS,
     EVENT_COLUMNS,
@@ -29,6 +29,7 @@ from daemon.store.bulk import (
 )
 from daemon.store.errors import ReuseError, explain
 from daemon.store.log_chain import beginning, link
+from daemon.store.log_names import log_names
 from daemon.store.requests import Allocate, Append, Operation, Request, SaveCursor
 from daemon.store.schema import events, invoices
 
@@ -225,12 +226,12 @@ def tip(connection: Connection) -> LogTip:
     newest = connection.execute(
         select(events.c.seq, events.c.hash).order_by(events.c.seq.desc()).limit(1)
     ).one_or_none()
-    return beginning(outbox.log_id(connection)) if newest is None else LogTip(*newest)
+    return beginning(log_names(connection).born) if newest is None else LogTip(*newest)
 
 
 def tip_at(connection: Connection, seq: int) -> LogTip | None:
     """Where the log ended when `seq` was its newest event; None when there is no such event."""
     if seq == 0:
-        return beginning(outbox.log_id(connection))
+        return beginning(log_names(connection).born)
     found = connection.scalar(select(events.c.hash).where(events.c.seq == seq))
     return None if found is None else LogTip(seq, found)

@@ -19,9 +19,10 @@ from actors.core.codec import CodecError
 from actors.core.invoice import Invoice, evolve
 from actors.core.payment import IllegalTransitionError
 from actors.published import LogTip
-from daemon.store import log, migrate, outbox, rows
+from daemon.store import log, migrate, rows
 from daemon.store.database import Database, open_database
 from daemon.store.errors import explain, parse_url
+from daemon.store.log_names import log_names
 from daemon.store.log_walk import BrokenError, rows_of_events, walk
 from daemon.store.schema import destinations, events, invoices
 
@@ -94,7 +95,7 @@ def audit_log(url: str, *, anchor: LogTip | None, progress: OnProgress) -> LogRe
 def _look(
     database: Database, connection: Connection, anchor: LogTip | None, progress: OnProgress
 ) -> LogReport:
-    report = LogReport(outbox.log_id(connection), log.tip(connection))
+    report = LogReport(log_names(connection).current, log.tip(connection))
     if database.backend == "sqlite":
         progress("pages", 0, 0)
         found = connection.execute(text("PRAGMA quick_check(1)")).scalar()

@@ -20,6 +20,8 @@ from daemon.store.schema import events
 AT_START = 1000
 """Links that are looked at whenever the store is opened to be written."""
 
+PAGE = 5000
+
 Row = Sequence[Any]
 """seq, invoice id as the driver gives it, version, kind, at_ms, data, hash."""
 
@@ -51,6 +53,12 @@ def rows_of_events() -> Select[Any]:
         events.c.data,
         events.c.hash,
     )
+
+
+def page_of_events(connection: Connection, after: int) -> Sequence[Row]:
+    """The next rows of the log; empty at its end."""
+    query = rows_of_events().where(events.c.seq > after).order_by(events.c.seq)
+    return connection.execute(query.limit(PAGE)).fetchall()
 
 
 def walk(before: LogTip, rows: Iterable[Row]) -> LogTip:

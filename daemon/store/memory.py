@@ -34,7 +34,7 @@ from actors.ports import (
     StoreStatistics,
     VersionConflict,
 )
-from actors.published import Filter, LogTip, Published, PublishedPage
+from actors.published import Filter, LogNames, LogTip, Published, PublishedPage
 from actors.wallet_book import WalletBook
 from actors.webhook_book import WebhookBook
 from daemon.store import rows
@@ -162,6 +162,9 @@ class MemoryStore(MemoryAccess):
     async def log_id(self) -> str:
         await trio.lowlevel.checkpoint()
         return self._log_id
+
+    async def log_names(self) -> LogNames:
+        return LogNames(await self.log_id())
 
     # --- invoices ---------------------------------------------------------------------------------
 

@@ -79,8 +79,7 @@ def check(connection: Connection) -> None:
         what = "is half migrated (it has tables, but no version)" if ours else "is not a tallyd one"
         raise PersistentError(f"{where} {what}; restore a backup or name an empty database")
     if heads:
-        known = {script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()}
-        if heads[0] not in known:
+        if heads[0] not in revisions():
             raise PersistentError(
                 f"{where} was written by a newer tallyd (schema {heads[0]}, this one knows"
                 f" {head()}); run that version, or restore a backup of before its upgrade"
@@ -96,6 +95,16 @@ def upgrade_connection(connection: Connection, revision: str = "head") -> None:
     check(connection)
     with connection.begin():
         command.upgrade(_config(connection), revision)
+
+
+def upgrade_within(connection: Connection, revision: str) -> None:
+    """As `upgrade`, without a look at what is there, in the transaction that is open."""
+    command.upgrade(_config(connection), revision)
+
+
+def revisions() -> set[str]:
+    """All that this version knows."""
+    return {script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()}
 
 
 def require_head(connection: Connection) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -11,45 +10,27 @@ import orjson
 from sqlalchemy import Connection, Select, func, select, type_coerce
 from sqlalchemy.types import NullType
 
-from actors.ports import PersistentError
-from actors.published import EVERYTHING, Filter, Published, PublishedPage
-from daemon.store.schema import events, invoices, meta
+from actors.published import EVERYTHING, Filter, LogNames, Published, PublishedPage
+from daemon.store.schema import events, invoices
 
 STRETCH = 20_000
 """Facts looked at in one read, where many may have to be passed over."""
 FEW = 500
 """Invoices whose facts are found faster one by one than by walking along the log."""
 
-_LOG_ID = "log_id"
 _AT = '{"at_ms":'
 
 
-def name_log(connection: Connection) -> None:
-    """Choose the database's log id, unless it has one."""
-    if connection.scalar(select(meta.c.key).where(meta.c.key == _LOG_ID)) is None:
-        connection.execute(meta.insert().values(key=_LOG_ID, value=secrets.token_hex(4)))
-
-
-def log_id(connection: Connection) -> str:
-    found: str | None = connection.scalar(select(meta.c.value).where(meta.c.key == _LOG_ID))
-    if found is None:
-        raise PersistentError(
-            "database.url: the database was never opened by a tallyd of this version, so its events"
-            " have no ids yet; start the daemon once"
-        )
-    return found
-
-
 def published(
-    connection: Connection, log_id: str, after_seq: int, limit: int, wanted: Filter
+    connection: Connection, names: LogNames, after_seq: int, limit: int, wanted: Filter
 ) -> PublishedPage:
     """The next events through the filter; see `actors.ports.EventLog.published`."""
     after_seq = max(0, after_seq)
     if wanted == EVERYTHING:
-        return _along(connection, log_id, after_seq, limit, wanted)
+        return _along(connection, names, after_seq, limit, wanted)
     of = _invoices(connection, after_seq, wanted)
     if of is None:
-        return _along(connection, log_id, after_seq, limit, wanted)
+        return _along(connection, names, after_seq, limit, wanted)
     end_seq = connection.scalar(select(func.max(events.c.seq))) or 0
     query = _events().where(events.c.invoice_id.in_(of))
     if wanted.types:
@@ -57,18 +38,18 @@ def published(
     # The additions keep both engines from walking along the log by its primary key.
     seq = events.c.seq + 0
     query = query.where(seq > after_seq).order_by(seq).limit(limit)
-    found = _read(connection, log_id, query) if of else []
+    found = _read(connection, names, query) if of else []
     reached = found[-1].seq if len(found) == limit else max(after_seq, end_seq)
     return PublishedPage(found, reached)
 
 
 def _along(
-    connection: Connection, log_id: str, after_seq: int, limit: int, wanted: Filter
+    connection: Connection, names: LogNames, after_seq: int, limit: int, wanted: Filter
 ) -> PublishedPage:
     """Walk along the log, over a stretch of it at most."""
     query = _events().where(events.c.seq > after_seq)
     if wanted == EVERYTHING:
-        found = _read(connection, log_id, query.order_by(events.c.seq).limit(limit))
+        found = _read(connection, names, query.order_by(events.c.seq).limit(limit))
         return PublishedPage(found, found[-1].seq if found else after_seq)
     end_seq = min(
         after_seq + STRETCH, connection.scalar(select(func.max(events.c.seq))) or after_seq
@@ -80,7 +61,7 @@ def _along(
         query = query.where(events.c.invoice_id == wanted.invoice_id)
     if wanted.types:
         query = query.where(events.c.kind.in_(wanted.types))
-    found = _read(connection, log_id, query.order_by(events.c.seq).limit(limit))
+    found = _read(connection, names, query.order_by(events.c.seq).limit(limit))
     return PublishedPage(found, found[-1].seq if len(found) == limit else max(after_seq, end_seq))
 
 
@@ -111,12 +92,14 @@ def _events() -> Select[Any]:
     ).join(invoices, invoices.c.id == events.c.invoice_id)
 
 
-def _read(connection: Connection, log_id: str, query: Select[Any]) -> list[Published]:
+def _read(connection: Connection, names: LogNames, query: Select[Any]) -> list[Published]:
     # All at once: row by row the driver would give up the interpreter lock for each.
     rows = connection.execute(query).fetchall()
+    log_id = names.current
+    name = names.of if names.earlier else lambda _seq: log_id
     return [
         Published(
-            f"{log_id}-{seq}",
+            f"{name(seq)}-{seq}",
             seq,
             kind,
             at_ms,

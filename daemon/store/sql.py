@@ -30,13 +30,14 @@ from actors.ports import (
     StoreStatistics,
     VersionConflict,
 )
-from actors.published import Filter, LogTip, PublishedPage
+from actors.published import Filter, LogNames, LogTip, PublishedPage
 from actors.wallet_book import WalletBook
 from actors.webhook_book import WebhookBook
 from daemon.store import directory, log, outbox, reads
 from daemon.store.brands import SqlBrands
 from daemon.store.database import READERS, Database
 from daemon.store.errors import display, explain
+from daemon.store.log_names import log_names
 from daemon.store.orders import SqlOrders
 from daemon.store.policies import SqlPolicies
 from daemon.store.requests import Allocate, Append, Operation, SaveCursor
@@ -58,7 +59,7 @@ class SqlStore(SqlAccess):
         self._database = database
         self._writer = writer
         self._limiter = trio.CapacityLimiter(READERS)
-        self._log_id: str | None = None
+        self._log_names: LogNames | None = None
         self.webhooks: WebhookBook = SqlWebhooks(write=self._do, read=self._read)
         self.policies: PolicyBook = SqlPolicies(write=self._do, read=self._read)
         self.wallets: WalletBook = SqlWallets(write=self._do, read=self._read)
@@ -91,17 +92,18 @@ class SqlStore(SqlAccess):
         return await self._read(log.tip)
 
     async def published(self, *, after_seq: int, limit: int, wanted: Filter) -> PublishedPage:
-        log_id = await self.log_id()
+        names = await self.log_names()
         return await self._read(
-            partial(
-                outbox.published, log_id=log_id, after_seq=after_seq, limit=limit, wanted=wanted
-            )
+            partial(outbox.published, names=names, after_seq=after_seq, limit=limit, wanted=wanted)
         )
 
     async def log_id(self) -> str:
-        if self._log_id is None:
-            self._log_id = await self._read(outbox.log_id)
-        return self._log_id
+        return (await self.log_names()).current
+
+    async def log_names(self) -> LogNames:
+        if self._log_names is None:
+            self._log_names = await self._read(log_names)
+        return self._log_names
 
     # --- invoices ---------------------------------------------------------------------------------
 

@@ -40,10 +40,11 @@ from actors.ports import (
     TransientError,
 )
 from actors.published import LogTip
-from daemon.store import log, outbox
+from daemon.store import log
 from daemon.store.database import Database
 from daemon.store.errors import InUseError, display, explain, retryable
 from daemon.store.log import Written
+from daemon.store.log_names import name_log
 from daemon.store.log_walk import verify_end
 from daemon.store.requests import Request
 from daemon.store.schema import meta
@@ -61,7 +62,8 @@ make 100 ms of a commit."""
 
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 1.0
-_MARK = "last_commit"
+MARK = "last_commit"
+"""Key in `meta` of the mark of the last transaction."""
 
 
 class Writer:
@@ -304,7 +306,7 @@ class _Session:
         mark, written = self._doubtful
         connection = self._connected()
         with connection.begin():
-            found = connection.scalar(select(meta.c.value).where(meta.c.key == _MARK))
+            found = connection.scalar(select(meta.c.value).where(meta.c.key == MARK))
         self._doubtful = None
         if found != mark:
             return None
@@ -345,7 +347,7 @@ class _Session:
         if not self._database.ambiguous_commits:
             return
         mark = next(self._marks)
-        connection.execute(meta.update().where(meta.c.key == _MARK).values(value=mark))
+        connection.execute(meta.update().where(meta.c.key == MARK).values(value=mark))
         self._doubtful = (mark, written)
 
     def _connected(self) -> Connection:
@@ -392,9 +394,9 @@ def prepare(connection: Connection) -> LogTip:
     Raises PersistentError when its newest links do not hold.
     """
     with connection.begin():
-        outbox.name_log(connection)
-        found = connection.scalar(select(meta.c.key).where(meta.c.key == _MARK))
+        name_log(connection)
+        found = connection.scalar(select(meta.c.key).where(meta.c.key == MARK))
         if found is None:
-            connection.execute(meta.insert().values(key=_MARK, value=""))
+            connection.execute(meta.insert().values(key=MARK, value=""))
         verify_end(connection)
         return log.tip(connection)

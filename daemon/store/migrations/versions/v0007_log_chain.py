@@ -1,5 +1,6 @@
 """Each event's link of the log's hash chain (daemon.store.log_chain)."""
 
+import json
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -99,9 +100,13 @@ def _page(connection: sa.Connection, after: int) -> Sequence[Any]:
 
 
 def _log_id(connection: sa.Connection) -> str:
-    """The log's id, given to it now if it has none."""
+    """What the chain begins with: the log's first id, given to it now if it has none."""
     meta = sa.table("meta", sa.column("key"), sa.column("value"))
-    found: str | None = connection.scalar(sa.select(meta.c.value).where(meta.c.key == "log_id"))
+    query = sa.select(meta.c.key, meta.c.value).where(meta.c.key.in_(("log_id", "log_earlier_ids")))
+    values: dict[str, str] = {row[0]: row[1] for row in connection.execute(query)}
+    if "log_earlier_ids" in values:  # a restored database that was taken back to the schema before
+        return str(json.loads(values["log_earlier_ids"])[0][0])
+    found: str | None = values.get("log_id")
     if found is None:
         found = secrets.token_hex(4)
         connection.execute(meta.insert().values(key="log_id", value=found))
