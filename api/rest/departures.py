@@ -6,8 +6,7 @@ A connection that only sends would otherwise need a second task that waits to re
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import trio
 
@@ -40,21 +39,17 @@ class Departures:
             finally:
                 self._epoll = None
 
-    @contextmanager
-    def watching(self, fd: int, gone: Callable[[], None]) -> Iterator[None]:
-        """Call `gone` once if the peer goes within the block; `fd` is a connected socket's."""
+    def watch(self, fd: int, gone: Callable[[], None]) -> None:
+        """Call `gone` once when the peer goes, until `forget`; `fd` is a connected socket's."""
         assert self._epoll is not None, "run() is running"
         self._epoll.register(fd, _GONE)
         self._watched[fd] = gone
-        try:
-            yield
-        finally:
-            # Closed meanwhile, its number may be another connection's by now.
-            if self._watched.get(fd) is gone:
-                del self._watched[fd]
-                self._forget(fd)
 
-    def _forget(self, fd: int) -> None:
+    def forget(self, fd: int, gone: Callable[[], None]) -> None:
+        """Watch no more. Closed meanwhile, its number may be another connection's by now."""
+        if self._watched.get(fd) is not gone:
+            return
+        del self._watched[fd]
         if self._epoll is None:
             return
         try:

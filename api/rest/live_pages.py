@@ -27,6 +27,8 @@ from api.page.notes import BEHIND_MS
 
 LOOK_S = 1.0
 """How often the chains are looked at while a page is open."""
+BEAT_S = 15.0
+"""After so long without another part readers are woken all the same, to say that they live."""
 
 PACKING = 3
 """zlib's level: half of what its best costs."""
@@ -51,14 +53,21 @@ class LivePage:
     """The message, compressed: a third of it."""
     standing: _Standing
     """Of the chain, when the part was rendered."""
-    changed: trio.Event = field(default_factory=trio.Event)
-    """Set when there is another part; then a new one stands here."""
+    beat_at_s: float
+    """When readers are woken next if nothing changes."""
+    woken: trio.Event = field(default_factory=trio.Event)
+    """Set when there is another part, or it is time for a beat; then a new one stands here."""
     readers: int = 0
 
     @property
     def message(self) -> bytes:
         """The part as a server-sent event."""
         return zlib.decompress(self.packed)
+
+    def wake(self) -> None:
+        self.beat_at_s = trio.current_time() + BEAT_S
+        self.woken.set()
+        self.woken = trio.Event()
 
 
 @dataclass(slots=True, eq=False)
@@ -180,8 +189,8 @@ class LivePages:
             self._unread.discard(invoice_id)
 
     def _look(self) -> None:
-        """Find what the chains, or the time, have changed."""
-        now_ms = self._clock.now_ms()
+        """Find what the chains, or the time, have changed; wake whom nothing has for long."""
+        now_s, now_ms = trio.current_time(), self._clock.now_ms()
         standings: dict[str, _Standing] = {}
         for invoice_id, watched in self._watched.items():
             chain = watched.placed.invoice.terms.chain
@@ -190,6 +199,8 @@ class LivePages:
             for page in watched.pages.values():
                 if _stale(page, watched.placed.invoice, standings[chain], now_ms):
                     self._due.add(invoice_id)
+                if now_s >= page.beat_at_s:
+                    page.wake()
 
     def _standing(self, chain: str, now_ms: int) -> _Standing:
         health = self._health(chain)
@@ -234,8 +245,7 @@ class LivePages:
             if fresh.version != page.version:
                 page.version, page.final = fresh.version, fresh.final
                 page.packed = fresh.packed
-                page.changed.set()
-                page.changed = trio.Event()
+                page.wake()
 
     def _rendered_page(self, watched: _Watched, language: str) -> LivePage:
         # Before the part, which may only be newer than this.
@@ -244,7 +254,14 @@ class LivePages:
         self._rendered += 1
         message = b"id: %b\ndata: %b\n\n" % (part.version.encode(), part.document)
         packed = zlib.compress(message, PACKING)
-        return LivePage(part.version, part.final, part.changes_at_ms, packed, standing)
+        return LivePage(
+            version=part.version,
+            final=part.final,
+            changes_at_ms=part.changes_at_ms,
+            packed=packed,
+            standing=standing,
+            beat_at_s=trio.current_time() + BEAT_S,
+        )
 
 
 def _stale(page: LivePage, invoice: Invoice, standing: _Standing, now_ms: int) -> bool:

@@ -6,7 +6,6 @@ html.spec.whatwg.org/multipage/server-sent-events.html.
 
 from __future__ import annotations
 
-import trio
 from quart import request
 
 from actors.orders import PlacedOrder
@@ -19,7 +18,6 @@ from api.rest.page_form import asked_language
 from api.rest.pay import TAG, Pay
 from api.rest.streaming import SendPart
 
-BEAT_S = 15.0
 BEAT = b"event: beat\ndata: 0\n\n"
 RETRY_MS = 3000
 FULL_RETRY_MS = 60_000
@@ -108,8 +106,7 @@ class PayLive:
             while not final:
                 # There may be another one already: sending takes as long as the reader does.
                 if page.version == version:
-                    with trio.move_on_after(BEAT_S):
-                        await page.changed.wait()
+                    await page.woken.wait()
                 message = BEAT if page.version == version else page.message
                 version, final = page.version, page.final
                 await send(message)

@@ -27,7 +27,7 @@ from hypercorn.utils import wrap_app
 
 from api.rest.app import RestApp
 from api.rest.departures import Departures
-from api.rest.streaming import Line, send_body
+from api.rest.streaming import Body, Line, send_body
 
 BACKLOG = 256
 GRACE_S = 3.0
@@ -215,11 +215,7 @@ class HttpServer:
             while line.resting and await self._wakes(stream):
                 line = await self._talk(stream)
             if line.body is not None:
-                with (
-                    trio.CancelScope() as sending,
-                    self._departures.watching(stream.socket.fileno(), sending.cancel),
-                ):
-                    await send_body(stream, line.body)
+                await self._send(stream, line.body)
         except Exception as error:  # noqa: BLE001 - the boundary: one bad peer ends one connection
             self._failed += 1
             self._log.warning("an http connection failed", error=repr(error), exc_info=error)
@@ -228,6 +224,17 @@ class HttpServer:
             if not self._open:
                 self._emptied.set()
             await trio.aclose_forcefully(stream)
+
+    async def _send(self, stream: trio.SocketStream, body: Body) -> None:
+        """What is left to send, until the peer goes."""
+        fd = stream.socket.fileno()
+        with trio.CancelScope() as sending:
+            gone = sending.cancel
+            self._departures.watch(fd, gone)
+            try:
+                await send_body(stream, body)
+            finally:
+                self._departures.forget(fd, gone)
 
     async def _talk(self, stream: trio.SocketStream) -> Line:
         """Answer requests until the connection is closed, rests, or has but a body left to send."""

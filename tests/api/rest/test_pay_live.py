@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from actors.ports import TransientError
-from api.rest import live_pages, pay_live
+from api.rest import live_pages
 from api.rest.app import create_app
 from api.rest.edge import HttpLimits
 from api.rest.live_room import LiveRoom
@@ -192,8 +192,8 @@ async def test_the_deadline_is_told_and_later_money_too(house, quick, placed):
         assert late["html"] != expired["html"]
 
 
-async def test_beats_come_while_nothing_changes(house, monkeypatch, placed):
-    monkeypatch.setattr(pay_live, "BEAT_S", 0.02)
+async def test_beats_come_while_nothing_changes(house, monkeypatch, quick, placed):
+    monkeypatch.setattr(live_pages, "BEAT_S", 0.02)
     async with http(house) as web, live(web, placed) as source:
         await part(source)
         beats = [await source.block() for _ in range(3)]
@@ -327,8 +327,7 @@ async def test_a_slow_reader_gets_the_newest_part_alone(house, monkeypatch, plac
 
         def publish(version, data):
             page.version, page.packed = version, zlib.compress(data)
-            page.changed.set()
-            page.changed = trio.Event()
+            page.wake()
 
         publish("a", message)
         await trio.testing.wait_all_tasks_blocked(0.05)

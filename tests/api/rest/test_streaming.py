@@ -174,18 +174,24 @@ async def test_each_departure_is_noticed_once(nursery):
     departures = Departures()
     await nursery.start(departures.run)
     gone: list[str] = []
-    with pair() as (one, first), pair() as (other, second):
-        with (
-            departures.watching(one.fileno(), lambda: gone.append("one")),
-            departures.watching(other.fileno(), lambda: gone.append("other")),
-        ):
-            second.close()
-            await until(lambda: gone == ["other"])
-            first.send(b"still here")
-            await trio.testing.wait_all_tasks_blocked(0.01)
-            assert gone == ["other"]
-            first.close()
-            await until(lambda: gone == ["other", "one"])
+
+    def tell(name):
+        return lambda: gone.append(name)
+
+    with pair() as (one, first), pair() as (other, second), pair() as (third, last):
+        calls = {one: tell("one"), other: tell("other"), third: tell("third")}
+        for its, call in calls.items():
+            departures.watch(its.fileno(), call)
+        second.close()
+        await until(lambda: gone == ["other"])
+        first.send(b"still here")
+        departures.forget(third.fileno(), calls[third])
+        last.close()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        assert gone == ["other"]
+        first.close()
+        await until(lambda: gone == ["other", "one"])
+        departures.forget(one.fileno(), calls[one])
         assert len(departures) == 0
 
 
@@ -195,13 +201,13 @@ async def test_a_number_that_is_used_again_belongs_to_the_later_one(nursery):
     gone: list[str] = []
     with pair() as (one, _):
         number = one.fileno()
-        first = departures.watching(number, lambda: gone.append("first"))
-        first.__enter__()
+        first, second = (lambda: gone.append("first")), (lambda: gone.append("second"))
+        departures.watch(number, first)
         one.close()
         with pair() as (again, theirs):
             assert again.fileno() == number
-            with departures.watching(number, lambda: gone.append("second")):
-                first.__exit__(None, None, None)
-                assert len(departures) == 1
-                theirs.close()
-                await until(lambda: gone == ["second"])
+            departures.watch(number, second)
+            departures.forget(number, first)
+            assert len(departures) == 1
+            theirs.close()
+            await until(lambda: gone == ["second"])
