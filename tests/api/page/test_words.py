@@ -34,7 +34,7 @@ def test_every_language_has_every_sentence_with_the_same_values(code):
     assert (spoken.code, spoken.name) == (code, spoken.name.strip())
 
 
-@pytest.mark.parametrize("code", set(LANGUAGES) - {"en"})
+@pytest.mark.parametrize("code", [one for one in LANGUAGES if one != "en"])
 def test_nothing_was_left_in_english(code):
     """A few words are the same in several languages; sentences are not."""
     said = words(code).sentences
