@@ -5,18 +5,15 @@ Everything blocks: asynchronous code calls it through ``trio.to_thread.run_sync`
 
 import contextlib
 import http.client
-import shutil
-import signal
-import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.helpers.evm_abi import address_in, call_data, create_data
 from tests.helpers.evm_rpc import EvmRpc, EvmSocket
 from tests.helpers.ports import free_port
 from tests.helpers.process import ServerError, ServerProcess, wait_until
+from tests.helpers.server import Server
 from tests.nodes.contracts import contract
 from tests.nodes.install import find, how_to_install
 
@@ -25,12 +22,10 @@ GWEI_BASE = 10**9
 ACCOUNT_BASE = 10**9 * COIN_BASE
 """What each of the node's accounts owns at the start."""
 
-_START_ATTEMPTS = 3
-_STOP_GRACE_S = 20.0
 _GAS = 3_000_000  # of calls: enough for all here, so that failing ones need no estimate
 
 
-class AnvilNode:
+class AnvilNode(Server):
     """One node; use as a context manager, or start() and close().
 
     Without ``block_time_s`` it makes blocks on mine() only: what is paid waits in the mempool.
@@ -38,6 +33,9 @@ class AnvilNode:
     stay the same over restart(); the mempool does not. Amounts are integers in wei, addresses and
     hashes text with 0x.
     """
+
+    PREFIX = "tally-evm-"
+    PORT_TAKEN = "in use"
 
     def __init__(
         self,
@@ -50,78 +48,16 @@ class AnvilNode:
         found = find("evm")
         if found is None:
             raise ServerError(how_to_install("evm"))
+        super().__init__(datadir)
         self.chain_id = chain_id
         self.accounts: tuple[str, ...] = ()
         """Addresses that the node signs for: the first pays, the others are for tests."""
         self._program = found
         self._block_time_s = block_time_s
         self._extra = tuple(extra)
-        self._is_temporary = datadir is None
-        self.datadir = datadir or Path(tempfile.mkdtemp(prefix="tally-evm-"))
-        self._process: ServerProcess | None = None
-        self._choose_port()
+        self._choose_ports()
 
     # --- life ---
-
-    def start(self) -> None:
-        """Start, and wait until the node answers."""
-        assert self._process is None, "the node is already started"
-        self.datadir.mkdir(parents=True, exist_ok=True)
-        for _ in range(_START_ATTEMPTS - 1):
-            try:
-                self._start_once()
-            except ServerError as error:
-                if "in use" not in str(error).lower():
-                    raise
-                self._choose_port()  # another process was faster
-            else:
-                return
-        self._start_once()
-
-    def stop(self) -> None:
-        """Stop in order: chain and accounts are on disk afterwards, the mempool is not."""
-        if self._process is not None:
-            self._process.stop(request=signal.SIGTERM, grace_s=_STOP_GRACE_S)
-            self._process = None
-
-    def kill(self) -> None:
-        """End at once, as in a power cut; the blocks since the last stop() are gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def restart(self) -> None:
-        """Stop if it runs, and start again on the same chain and port."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Stop, and remove the folder if it was temporary."""
-        if self._is_temporary:
-            self.kill()
-            shutil.rmtree(self.datadir, ignore_errors=True)
-        else:
-            self.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except ServerError:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.is_running
 
     @property
     def url(self) -> str:
@@ -315,7 +251,7 @@ class AnvilNode:
 
     # --- inner ---
 
-    def _choose_port(self) -> None:
+    def _choose_ports(self) -> None:
         self.port = free_port()
         self.client = EvmRpc(self.port)
 

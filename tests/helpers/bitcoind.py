@@ -6,18 +6,16 @@ Everything blocks: asynchronous code calls it through ``trio.to_thread.run_sync`
 import contextlib
 import http.client
 import secrets
-import shutil
 import signal
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from tests.helpers.bitcoin_rpc import HttpError, RpcClient, RpcError
 from tests.helpers.ports import free_port
 from tests.helpers.process import ServerError, ServerProcess, wait_until
+from tests.helpers.server import Server
 from tests.nodes.install import find, how_to_install
 
 Family = Literal["btc", "ltc"]
@@ -27,11 +25,10 @@ MATURITY_BLOCKS = 100
 MWEB_HEIGHT = 432  # regtest; this block cannot be mined without a pending peg-in
 ALL_TOPICS = ("rawtx", "rawblock", "hashtx", "hashblock", "sequence")
 _WALLET = "tests"
-_START_ATTEMPTS = 3
 _STOP_GRACE_S = {"btc": 20.0, "ltc": 4.0}
 
 
-class BitcoinNode:
+class BitcoinNode(Server):
     """One regtest node and its wallet; use as a context manager, or start() and close().
 
     ``datadir`` is kept when given and is otherwise temporary. ``zmq`` names the topics to publish,
@@ -40,6 +37,8 @@ class BitcoinNode:
     file ``cookie_file``. Ports, credentials and wallet stay the same over restart(). Amounts are
     integers in base units.
     """
+
+    PREFIX = "tally-bitcoin-"
 
     def __init__(
         self,
@@ -54,6 +53,7 @@ class BitcoinNode:
         found = program or find(family)
         if found is None:
             raise ServerError(how_to_install(family))
+        super().__init__(datadir)
         self.family = family
         self.auth = auth
         self.user = "tests"
@@ -61,28 +61,10 @@ class BitcoinNode:
         self._program = found
         self._topics = tuple(zmq)
         self._extra = tuple(extra)
-        self._is_temporary = datadir is None
-        self.datadir = datadir or Path(tempfile.mkdtemp(prefix=f"tally-{family}-"))
-        self._process: ServerProcess | None = None
         self._mining_address: str | None = None
         self._choose_ports()
 
     # --- life ---
-
-    def start(self) -> None:
-        """Start, wait until the RPC server answers, and open the wallet if there is one."""
-        assert self._process is None, "the node is already started"
-        self.datadir.mkdir(parents=True, exist_ok=True)
-        for _ in range(_START_ATTEMPTS - 1):
-            try:
-                self._start_once()
-            except ServerError as error:
-                if "bind" not in str(error).lower():
-                    raise
-                self._choose_ports()  # another process was faster
-            else:
-                return
-        self._start_once()
 
     def stop(self) -> None:
         """Stop in order; chain, wallet and mempool are on disk afterwards.
@@ -101,45 +83,6 @@ class BitcoinNode:
             request = None
         process.stop(request=request, grace_s=_STOP_GRACE_S[self.family])
         self._process = None
-
-    def kill(self) -> None:
-        """End at once, as in a power cut; blocks since the last flush may be gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def restart(self) -> None:
-        """Stop if it runs, and start again on the same folder and ports."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Stop, and remove the folder if it was temporary."""
-        if self._is_temporary:
-            self.kill()
-            shutil.rmtree(self.datadir, ignore_errors=True)
-        else:
-            self.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except ServerError:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.is_running
 
     @property
     def url(self) -> str:

@@ -9,20 +9,20 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.helpers.bitcoind import BitcoinNode
 from tests.helpers.monerod import MoneroNode
 from tests.helpers.ports import free_port
 from tests.helpers.process import ServerError, ServerProcess, wait_until
+from tests.helpers.server import Managed
 
 ROOT = Path(__file__).resolve().parents[2]
 TALLYD = Path(sys.executable).parent / "tallyd"
 STOP_WITHIN_S = 10.0
 
 
-class Daemon:
+class Daemon(Managed):
     """`tallyd run` on ports of its own; use as a context manager, or start() and stop().
 
     ``folder`` holds its state and its log and is kept. Settings go by environment variables.
@@ -138,16 +138,7 @@ class Daemon:
             self._process.kill()
             self._process = None
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self.stop()
 
     def http(

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Self
+
+from tests.helpers.server import Managed
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Hook:
         return self.headers["webhook-id"]
 
 
-class HookServer:
+class HookServer(Managed):
     """Answers what `mood` says: a status, or 0 to close the connection; a context manager."""
 
     def __init__(self, mood: Callable[[Hook], int] = lambda _hook: 200) -> None:
@@ -34,16 +34,10 @@ class HookServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}/hook"
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
 

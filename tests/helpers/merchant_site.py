@@ -20,11 +20,11 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.helpers.process import wait_until
+from tests.helpers.server import Managed
 
 Json = dict[str, Any]
 _PAGE = """<!DOCTYPE html>
@@ -61,7 +61,7 @@ class Purchase:
         return str(self.order["variants"][0])
 
 
-class MerchantSite:
+class MerchantSite(Managed):
     """One shop with its own server; use as a context manager. Nothing of it may fail silently."""
 
     def __init__(self, api: str) -> None:
@@ -101,16 +101,10 @@ class MerchantSite:
     def hook_url(self) -> str:
         return f"{self.url}/hook"
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._thread.start()
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

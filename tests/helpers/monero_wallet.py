@@ -1,13 +1,9 @@
 """monero-wallet-rpc as the paying customer, and as the judge of what a view key can see."""
 
-import shutil
-import signal
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.helpers.monero_address import Keys, decode
 from tests.helpers.monerod import (
@@ -19,9 +15,9 @@ from tests.helpers.monerod import (
 from tests.helpers.monerod_rpc import MoneroClient, RpcError
 from tests.helpers.ports import free_port
 from tests.helpers.process import ServerError, ServerProcess
+from tests.helpers.server import Server
 from tests.nodes.install import find, how_to_install
 
-_STOP_GRACE_S = 10.0
 _FIRST = "wallet-1"
 
 
@@ -48,7 +44,7 @@ class Received:
     is_unlocked: bool
 
 
-class MoneroWallet:
+class MoneroWallet(Server):
     """One monero-wallet-rpc on a node, with one wallet open at a time; a context manager.
 
     It starts with a new wallet. Wallets are files of ``folder``, which is kept when given and is
@@ -56,57 +52,34 @@ class MoneroWallet:
     between wallets takes about 0.1 s, a process of one's own 0.3 s.
     """
 
+    PREFIX = "tally-xmr-wallet-"
+    STOP_GRACE_S = 10.0
+
     def __init__(self, node: MoneroNode, *, folder: Path | None = None) -> None:
         daemon = find("xmr")
         program = None if daemon is None else daemon.with_name("monero-wallet-rpc")
         if program is None or not program.exists():
             raise ServerError(how_to_install("xmr"))
+        super().__init__(folder)
         self.node = node
         self._program = program
-        self._is_temporary = folder is None
-        self._folder = folder or Path(tempfile.mkdtemp(prefix="tally-xmr-wallet-"))
-        self._process: ServerProcess | None = None
         self._made = 0
+        self._choose_ports()
 
     # --- life ---
 
-    def start(self) -> None:
-        """Start, wait until it answers, and open the first wallet, a new one if need be."""
-        assert self._process is None, "the wallet is already started"
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def _choose_ports(self) -> None:
         self.port = free_port()
         self.client = MoneroClient(self.port)
-        process = ServerProcess([self._program, *self._flags()], log=self._folder / "output.log")
+
+    def _start_once(self) -> None:
+        process = ServerProcess([self._program, *self._flags()], log=self.datadir / "output.log")
         process.wait_ready(self._answers)
         self._process = process
-        if (self._folder / f"{_FIRST}.keys").exists():
+        if (self.datadir / f"{_FIRST}.keys").exists():
             self.open(_FIRST)
         else:
             self.create()
-
-    def close(self) -> None:
-        """Stop, and remove the wallets if their folder was temporary."""
-        if self._process is not None:
-            self._process.stop(request=signal.SIGTERM, grace_s=_STOP_GRACE_S)
-            self._process = None
-        if self._is_temporary:
-            shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except ServerError:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def rpc(self, method: str, *, timeout_s: float = 120.0, **params: Any) -> Any:
         """Call the wallet; raises RpcError, HttpError or OSError."""
@@ -289,9 +262,9 @@ class MoneroWallet:
             "--disable-rpc-login",
             "--rpc-ssl=disabled",
             "--rpc-max-connections-per-private-ip=100",
-            f"--wallet-dir={self._folder}",
-            f"--shared-ringdb-dir={self._folder / 'rings'}",
-            f"--log-file={self._folder / 'wallet.log'}",
+            f"--wallet-dir={self.datadir}",
+            f"--shared-ringdb-dir={self.datadir / 'rings'}",
+            f"--log-file={self.datadir / 'wallet.log'}",
             f"--daemon-address=127.0.0.1:{self.node.rpc_port}",
             "--daemon-ssl=disabled",
             "--trusted-daemon",

@@ -8,18 +8,15 @@ import http.client
 import itertools
 import json
 import secrets
-import shutil
-import signal
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.helpers.monero_address import MAINNET, Keys, encode
 from tests.helpers.monerod_rpc import MoneroClient
 from tests.helpers.ports import free_port
 from tests.helpers.process import ServerError, ServerProcess, wait_until
+from tests.helpers.server import Server
 from tests.nodes.install import find, how_to_install
 
 COIN_BASE = 10**12  # piconero per XMR
@@ -31,11 +28,8 @@ _BASE_POINT = bytes([0x58]) + bytes([0x66]) * 31
 NOBODY = encode(Keys(MAINNET, _BASE_POINT, _BASE_POINT))
 """An address that blocks can be mined to without anybody looking on: both keys are G."""
 
-_START_ATTEMPTS = 3
-_STOP_GRACE_S = 20.0
 
-
-class MoneroNode:
+class MoneroNode(Server):
     """One offline node of the network "fakechain"; a context manager, or start() and close().
 
     ``datadir`` is kept when given and is otherwise temporary. ``url`` is for the daemon under test:
@@ -46,6 +40,7 @@ class MoneroNode:
     """
 
     family = "xmr"
+    PREFIX = "tally-xmr-"
 
     def __init__(
         self,
@@ -59,77 +54,15 @@ class MoneroNode:
         found = find("xmr")
         if found is None:
             raise ServerError(how_to_install("xmr"))
+        super().__init__(datadir)
         self.login = login
         self._program = found
         self._is_restricted = restricted
         self.has_zmq = zmq
         self._extra = tuple(extra)
-        self._is_temporary = datadir is None
-        self.datadir = datadir or Path(tempfile.mkdtemp(prefix="tally-xmr-"))
-        self._process: ServerProcess | None = None
         self._choose_ports()
 
     # --- life ---
-
-    def start(self) -> None:
-        """Start, and wait until the node answers."""
-        assert self._process is None, "the node is already started"
-        self.datadir.mkdir(parents=True, exist_ok=True)
-        for _ in range(_START_ATTEMPTS - 1):
-            try:
-                self._start_once()
-            except ServerError as error:
-                if "bind" not in str(error).lower():
-                    raise
-                self._choose_ports()  # another process was faster
-            else:
-                return
-        self._start_once()
-
-    def stop(self) -> None:
-        """Stop in order."""
-        if self._process is not None:
-            self._process.stop(request=signal.SIGTERM, grace_s=_STOP_GRACE_S)
-            self._process = None
-
-    def kill(self) -> None:
-        """End at once, as in a crash of the node."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def restart(self) -> None:
-        """Stop if it runs, and start again on the same folder and ports."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Stop, and remove the folder if it was temporary."""
-        if self._is_temporary:
-            self.kill()
-            shutil.rmtree(self.datadir, ignore_errors=True)
-        else:
-            self.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except ServerError:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.is_running
 
     @property
     def user(self) -> str:

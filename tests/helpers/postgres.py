@@ -9,26 +9,22 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import psycopg
 from psycopg import sql
 
 from tests.helpers.ports import free_port
 from tests.helpers.process import ServerError, ServerProcess
+from tests.helpers.server import Server
 from tests.nodes.install import DEFAULT_DEST, find, how_to_install
 
 _NOBODY = 65534
-_START_ATTEMPTS = 3
-_STOP_GRACE_S = 10.0
 _USER = "tally"
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """One server with its data in a temporary folder; a context manager, or start() and close().
 
     Takes ``user`` and ``password`` over TCP on 127.0.0.1:``port``; these stay the same over
@@ -37,12 +33,18 @@ class PostgresServer:
     PostgreSQL refuses to run as root: it then runs as nobody.
     """
 
+    PREFIX = "tally-postgres-"
+    PORT_TAKEN = "could not bind"
+    STOP_REQUEST = signal.SIGINT  # fast: sessions are ended, everything is on disk
+    STOP_GRACE_S = 10.0
+
     def __init__(
         self, *, program: Path | None = None, fsync: bool = False, settings: Sequence[str] = ()
     ) -> None:
         found = program or find("postgres")
         if found is None:
             raise ServerError(how_to_install("postgres"))
+        super().__init__()
         self.user = _USER
         self.password = secrets.token_hex(16)
         self.port = free_port()
@@ -51,23 +53,17 @@ class PostgresServer:
             f"full_page_writes={'on' if fsync else 'off'}",
             *settings,
         )
-        self._folder = Path(tempfile.mkdtemp(prefix="tally-postgres-"))
         self._uid = self._gid = None
         if os.geteuid() == 0:
             self._uid = self._gid = _NOBODY
-            os.chown(self._folder, _NOBODY, _NOBODY)
-            found = _reachable(found, self._folder)
+            os.chown(self.datadir, _NOBODY, _NOBODY)
+            found = _reachable(found, self.datadir)
         self._bin = found.parent
-        self._process: ServerProcess | None = None
         self._numbers = itertools.count(1)
 
     @property
     def data_folder(self) -> Path:
-        return self._folder / "data"
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.is_running
+        return self.datadir / "data"
 
     def url(self, database: str) -> str:
         """Return SQLAlchemy's address of a database, for the driver psycopg 3."""
@@ -86,57 +82,16 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start, creating the cluster the first time, and wait until it takes connections."""
-        assert self._process is None, "the server is already started"
         if not self.data_folder.exists():
             self._create_cluster()
-        for _ in range(_START_ATTEMPTS - 1):
-            try:
-                self._start_once()
-            except ServerError as error:
-                if "could not bind" not in str(error):
-                    raise
-                self.port = free_port()  # another process was faster
-            else:
-                return
-        self._start_once()
-
-    def stop(self) -> None:
-        """Fast shutdown: sessions are ended, everything is on disk."""
-        if self._process is not None:
-            self._process.stop(request=signal.SIGINT, grace_s=_STOP_GRACE_S)
-            self._process = None
+        super().start()
 
     def kill(self) -> None:
         """End at once, as in a crash; start() then recovers from the write-ahead log."""
         if self._process is not None:
             # Not SIGKILL: that would leave its children and shared memory behind.
-            self._process.stop(request=signal.SIGQUIT, grace_s=_STOP_GRACE_S)
+            self._process.stop(request=signal.SIGQUIT, grace_s=self.STOP_GRACE_S)
             self._process = None
-
-    def restart(self) -> None:
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """End the server and remove its folder."""
-        self.kill()
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except ServerError:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _execute(self, statement: sql.Composed) -> None:
         with psycopg.connect(
@@ -150,7 +105,7 @@ class PostgresServer:
             connection.execute(statement)
 
     def _create_cluster(self) -> None:
-        password_file = self._folder / "password"
+        password_file = self.datadir / "password"
         password_file.touch(mode=0o600)
         password_file.write_text(self.password)
         if self._uid is not None:
@@ -182,12 +137,15 @@ class PostgresServer:
         with (self.data_folder / "postgresql.conf").open("a") as config:
             config.write(_CONFIG)
 
+    def _choose_ports(self) -> None:
+        self.port = free_port()
+
     def _start_once(self) -> None:
-        log = self._folder / "output.log"
+        log = self.datadir / "output.log"
         log.unlink(missing_ok=True)
         settings = [
             f"port={self.port}",
-            f"unix_socket_directories={self._folder}",
+            f"unix_socket_directories={self.datadir}",
             *self._settings,
         ]
         self._process = ServerProcess(

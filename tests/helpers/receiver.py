@@ -21,11 +21,11 @@ import time
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from tests.helpers.ports import free_port
 from tests.helpers.process import ServerProcess
+from tests.helpers.server import Managed
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLERANCE_S = 300
@@ -49,7 +49,7 @@ class Request:
         return self.status == ACCEPTED
 
 
-class Receiver:
+class Receiver(Managed):
     """One receiver on a port of its own; start() again after kill() continues on the same port.
 
     ``refuse`` is the part of events whose first attempt is answered 500, by chance from ``seed``;
@@ -123,16 +123,7 @@ class Receiver:
     def accepted(self) -> list[Request]:
         return [one for one in self.requests() if one.accepted]
 
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self.kill()
 
     def _answers(self) -> bool:

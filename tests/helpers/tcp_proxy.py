@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from types import TracebackType
-from typing import Self
+
+from tests.helpers.server import Managed
 
 
-class CuttingProxy:
+class CuttingProxy(Managed):
     """Forwards 127.0.0.1:`port` to `target`, until told to cut. A context manager; it has threads.
 
     `cut_at(word)` ends the next connection whose client sends `word`: after the word has been
@@ -46,16 +46,10 @@ class CuttingProxy:
         """Take connections again."""
         self._refuse = False
 
-    def __enter__(self) -> Self:
+    def start(self) -> None:
         self._threads[0].start()
-        return self
 
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         # shutdown() wakes the thread in accept(); close() alone would not.
         for each in [self._listener, *self._sockets]:
             _end(each)

@@ -3,21 +3,16 @@
 import contextlib
 import http.client
 import json
-import shutil
-import signal
-import tempfile
 import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal
 
 from tests.helpers.process import ServerError, ServerProcess
+from tests.helpers.server import Server
 from tests.nodes.install import DEFAULT_DEST, find, how_to_install
 from tests.nodes.npm import find_runtime
 from tests.nodes.ton import SERVER
-
-_STOP_GRACE_S = 20.0
 
 
 class TonPeerError(Exception):
@@ -110,8 +105,11 @@ class TonMirror(TonEndpoint):
         self.port = port
 
 
-class TonServer(TonEndpoint):
+class TonServer(TonEndpoint, Server):
     """What TonPeer is besides its chain: use that."""
+
+    PREFIX = "tally-ton-"
+    STOP_GRACE_S = 20.0
 
     def __init__(
         self,
@@ -124,21 +122,16 @@ class TonServer(TonEndpoint):
         library, runtime = find("ton"), find_runtime(DEFAULT_DEST)
         if library is None or runtime is None:
             raise ServerError(how_to_install("ton"))
+        super().__init__(datadir)
         self.network = network
-        self.port = 0
+        self._choose_ports()
         self._start_options = {"network": network, "first": first, **options}
         self._node = runtime.node
         self._env = {**runtime.environment(), "NODE_PATH": str(library / "node_modules")}
-        self._is_temporary = datadir is None
-        self.datadir = datadir or Path(tempfile.mkdtemp(prefix="tally-ton-"))
-        self._process: ServerProcess | None = None
 
     # --- life ---
 
-    def start(self) -> None:
-        """Start, and wait until the peer listens."""
-        assert self._process is None, "the peer is already started"
-        self.datadir.mkdir(parents=True, exist_ok=True)
+    def _start_once(self) -> None:
         log = self.datadir / "output.log"
         log.unlink(missing_ok=True)
         state = str(self.datadir / "state.json")
@@ -153,50 +146,8 @@ class TonServer(TonEndpoint):
         self.port = process.wait_ready(told_port)
         self._process = process
 
-    def stop(self) -> None:
-        """Stop in order: the chain is on disk afterwards, the mempool is not."""
-        if self._process is not None:
-            self._process.stop(request=signal.SIGTERM, grace_s=_STOP_GRACE_S)
-            self._process = None
-
-    def kill(self) -> None:
-        """End at once, as in a power cut; the blocks since the last stop() are gone."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
-
-    def restart(self) -> None:
-        """Stop if it runs, and start again on the same chain and port."""
-        self.stop()
-        self.start()
-
-    def close(self) -> None:
-        """Stop, and remove the folder if it was temporary."""
-        if self._is_temporary:
-            self.kill()
-            shutil.rmtree(self.datadir, ignore_errors=True)
-        else:
-            self.stop()
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except ServerError:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.is_running
+    def _choose_ports(self) -> None:
+        self.port = 0
 
     def set_shards(self, count: Literal[1, 2, 4], *, blocks: int = 1) -> None:
         """From the next block on: so many shards, with so many blocks each per masterchain block.
