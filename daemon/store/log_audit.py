@@ -171,12 +171,15 @@ def _states(connection: Connection, report: LogReport, progress: OnProgress) -> 
         # Past the last invoice there may be the facts of one that is not there.
         last = page[-1].id if len(page) == PAGE_INVOICES else None
         histories = _histories(connection, after, last)
+        places: dict[tuple[str, bytes], UUID] = {}
         for row in page:
-            _state(report, row, histories.pop(row.id, []))
+            stored = _state(report, row, histories.pop(row.id, []))
+            if stored is not None:
+                places[stored.terms.chain, stored.terms.destination] = row.id
         for invoice_id, history in histories.items():
             what = f"invoice {invoice_id} has events, from {history[0].seq} on, but is not stored"
             report.add(Finding("state", what, history[0].seq, invoice_id))
-        _destinations(connection, report, page)
+        _destinations(connection, report, places)
         report.invoices += len(page)
         progress("states", report.invoices, count)
         if last is None:
@@ -196,19 +199,19 @@ def _histories(
     return {key: list(group) for key, group in groupby(found, lambda row: row.invoice_id)}
 
 
-def _state(report: LogReport, row: Any, history: list[Any]) -> None:
-    """Compare a stored invoice with the fold of its events."""
+def _state(report: LogReport, row: Any, history: list[Any]) -> Invoice | None:
+    """Compare a stored invoice with the fold of its events; returns it if it can be read."""
 
     def add(kind: str, what: str, seq: int | None = None) -> None:
         report.add(Finding(kind, f"invoice {row.id}: {what}", seq, row.id))
 
     if not history:
         add("state", "it is stored, but the log has no event of it")
-        return
+        return None
     for wanted, fact in enumerate(history, 1):
         if fact.version != wanted:
             add("versions", f"its version {wanted} is missing before event {fact.seq}", fact.seq)
-            return
+            return None
     folded: Invoice | None = None
     fact = history[0]
     try:
@@ -216,24 +219,31 @@ def _state(report: LogReport, row: Any, history: list[Any]) -> None:
             event = rows.decode_event(fact.kind, fact.data)
             if event.at_ms != fact.at_ms:
                 add("state", f"event {fact.seq} bears two instants", fact.seq)
-                return
+                return None
             folded = evolve(folded, event)
         assert folded is not None
-        stored = rows.decode_invoice(row.terms, row.snapshot)
+        state = dict(zip(rows.STATE_COLUMNS, rows.state_columns(folded), strict=True))
+        # The usual case needs not be read: to write is quicker.
+        same = state["snapshot"] == row.snapshot and rows.encode_terms(folded.terms) == row.terms
+        stored = folded if same else rows.decode_invoice(row.terms, row.snapshot)
     except (CodecError, IllegalTransitionError) as error:
         add("state", f"event {fact.seq} or the state after it makes no sense: {error}", fact.seq)
-        return
-    for name, should, is_ in _differences(row, folded, stored, history[-1].seq):
+        return None
+    if folded == stored:
+        # By what it means: an older version may have written the same in other words.
+        state["snapshot"] = row.snapshot
+    for name, should, is_ in _differences(row, folded, stored, state, history[-1].seq):
         add("state", f"its {name} is {is_!r}, but the log says {should!r}", history[-1].seq)
+    return stored
 
 
 def _differences(
-    row: Any, folded: Invoice, stored: Invoice, last_seq: int
+    row: Any, folded: Invoice, stored: Invoice, state: dict[str, object], last_seq: int
 ) -> Iterator[tuple[str, object, object]]:
     """Column, what it should hold, what it holds; the column that says most comes first."""
     terms = folded.terms
     should = {
-        **dict(zip(rows.STATE_COLUMNS, rows.state_columns(folded), strict=True)),
+        **state,
         **dict(
             zip(
                 rows.TERMS_COLUMNS,
@@ -242,8 +252,6 @@ def _differences(
             )
         ),
         "updated_seq": last_seq,
-        # By what they mean: an older version may have written the same in other words.
-        "snapshot": row.snapshot if folded == stored else _snapshot(folded),
         "terms": row.terms if terms == stored.terms else "other terms",
     }
     for name, value in should.items():
@@ -251,20 +259,10 @@ def _differences(
             yield name, value, getattr(row, name)
 
 
-def _snapshot(invoice: Invoice) -> object:
-    """The snapshot as this version writes it."""
-    return dict(zip(rows.STATE_COLUMNS, rows.state_columns(invoice), strict=True))["snapshot"]
-
-
-def _destinations(connection: Connection, report: LogReport, page: Sequence[Any]) -> None:
-    """Compare where payments to these invoices are looked for with what they say."""
-    wanted: dict[tuple[str, bytes], UUID] = {}
-    for row in page:
-        try:
-            terms = rows.decode_invoice(row.terms, row.snapshot).terms
-        except CodecError:
-            continue  # found already
-        wanted[terms.chain, terms.destination] = row.id
+def _destinations(
+    connection: Connection, report: LogReport, wanted: dict[tuple[str, bytes], UUID]
+) -> None:
+    """Compare where payments are looked for with what the invoices say."""
     if not wanted:
         return
     place = tuple_(destinations.c.chain, destinations.c.destination)
