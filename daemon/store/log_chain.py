@@ -19,6 +19,11 @@ from hashlib import sha256
 
 from actors.published import LogTip
 
+BATCH = 2000
+"""Rows at a time when an old log is given its links."""
+TOLD_EVERY = 100_000
+"""Rows after which the log says how far that is."""
+
 _ROW = struct.Struct(">16sqqI")
 _SEQ = struct.Struct(">q")
 _BORN = b"tallyd event log 1\n"

@@ -24,6 +24,7 @@ from actors.ports import PersistentError, PublicKey
 from actors.published import LogNames
 from daemon.__main__ import main
 from daemon.store import backup_file, migrate, open_store
+from daemon.store import database as database_module
 from daemon.store import restore as restore_module
 from daemon.store.backup import back_up
 from daemon.store.backup_file import FORMAT, MAGIC, BackupFile
@@ -404,6 +405,40 @@ def test_what_is_wrong_inside_leaves_an_empty_database(place, copy, name, engine
     else:
         assert on(url, lambda connection: inspect(connection).get_table_names()) == []
     assert place.run(url, "restore", str(copy)) == 0, "the same place can be used again"
+
+
+@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
+def test_who_stops_a_restore_has_an_empty_database(place, copy, engine, monkeypatch):
+    class Impatient:
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def __call__(self, what: str, done: int, of: int) -> None:
+            if what == "restore" and done > of // 2:
+                raise KeyboardInterrupt
+
+    url = place.database(engine)
+    with monkeypatch.context() as patch:
+        patch.setattr("daemon.commands.restore.Progress", Impatient)
+        assert place.run(url, "restore", str(copy)) == 130
+    if engine == "sqlite":
+        assert not Path(parse_url(url).database or "").exists()
+    assert place.run(url, "restore", str(copy)) == 0
+
+
+def test_a_full_disk_is_told_when_restoring_and_leaves_nothing(place, copy, capsys, monkeypatch):
+    pragmas = database_module._pragmas
+    monkeypatch.setattr(
+        database_module,
+        "_pragmas",
+        lambda *, writes: (*pragmas(writes=writes), "max_page_count = 40"),
+    )
+    url = place.database("sqlite")
+    assert place.run(url, "restore", str(copy)) == 1
+    assert "the disk is full; nothing was recorded; free some space" in capsys.readouterr().err
+    assert not Path(parse_url(url).database or "").exists()
 
 
 # --- places that are refused ----------------------------------------------------------------------

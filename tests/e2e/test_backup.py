@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -11,10 +12,13 @@ import pytest
 from tests.helpers.bitcoind import BitcoinNode
 from tests.helpers.daemon import Daemon
 from tests.helpers.goipay_client import GoiPay
+from tests.helpers.hook_server import HookServer
 from tests.helpers.postgres import PostgresServer
+from tests.helpers.process import wait_until
 from tests.helpers.shop import Shop, Ticket, check_log
 
 PRICE_BASE = 200_000
+LOCAL = {"TALLY_WEBHOOKS_ALLOW_NETWORKS": "127.0.0.0/8"}
 
 
 @dataclass
@@ -67,21 +71,34 @@ def command(daemon: Daemon, *arguments: str) -> str:
     return ran.stdout
 
 
-def newest_event(daemon: Daemon) -> dict[str, object]:
+def events(daemon: Daemon) -> list[dict[str, object]]:
     page = daemon.http("GET", "/v1/events?after=0&limit=500")[2]
     assert not page["has_more"]
-    return page["items"][-1]
+    return page["items"]
+
+
+@pytest.fixture
+def hooks() -> Iterator[HookServer]:
+    """A merchant who is told by webhooks."""
+    with HookServer() as server:
+        yield server
 
 
 def test_nothing_on_the_chain_is_lost(
-    make_daemon, btc_node: BitcoinNode, postgres_server: PostgresServer, engines, tmp_path: Path
+    make_daemon,
+    btc_node: BitcoinNode,
+    postgres_server: PostgresServer,
+    engines: tuple[str, str],
+    hooks: HookServer,
+    tmp_path: Path,
 ):
-    daemon, story = make_daemon(btc_node), Story()
+    daemon, story = make_daemon(btc_node, env=LOCAL), Story()
     at(daemon, engines[0], postgres_server)
     daemon.start()
     backup = tmp_path / "backup"
     with GoiPay(daemon.grpc_port) as client:
         shop = Shop(daemon, btc_node, client, None)
+        assert daemon.http("POST", "/v1/webhooks", {"url": hooks.url})[0] == 201
         known = {name: shop.sell(PRICE_BASE) for name in ("done", "seen", "open", "half", "fork")}
         story.pay(known["done"])
         btc_node.mine()
@@ -102,7 +119,8 @@ def test_nothing_on_the_chain_is_lost(
         story.fork(btc_node)
         for name in ("open", "half", "seen", "fork"):
             known[name].until_status("CONFIRMED")
-        late = newest_event(daemon)
+        late = events(daemon)[-1]
+        told_of_all(hooks, events(daemon))
     lose(daemon)
     story.pay(known["done"], 70_000)  # nobody is there to see it
     btc_node.mine()
@@ -121,7 +139,14 @@ def test_nothing_on_the_chain_is_lost(
         verify_the_limit(daemon, shop, known, lost)
         verify_the_cursor(daemon, as_of["seq"], late)
         check_log(daemon)
+        told_of_all(hooks, events(daemon))
     command(daemon, "audit", "--log", "--anchor", as_of["anchor"])
+
+
+def told_of_all(hooks: HookServer, recorded: list[dict[str, object]]) -> None:
+    """Whatever was sent before: no event is left out."""
+    wanted = {event["id"] for event in recorded}
+    wait_until(lambda: wanted <= {hook.id for hook in hooks.hooks}, "the merchant has every event")
 
 
 def verify_the_limit(

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 
 from actors.ports import PersistentError, Store
 from actors.published import LogTip
-from daemon.store import MemoryStore, log_walk, migrate, open_store
+from daemon.store import MemoryStore, log_chain, log_walk, migrate, open_store
 from daemon.store.errors import parse_url
 from daemon.store.log_chain import beginning, link, row_bytes
 from tests.helpers.ledger import creation, grow, payment, record, settlement
@@ -113,16 +113,24 @@ async def test_the_chain_goes_on_after_a_write_that_was_refused(sql_url: str):
         assert await store.tip() == await chain_of(store)
 
 
-async def test_old_logs_get_their_links(sql_url: str, monkeypatch: pytest.MonkeyPatch):
+async def test_old_logs_get_their_links(
+    sql_url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
     async with open_store(sql_url, on_commit=ignore) as store:
         for number in range(1, 6):
             await live(store, number)
         chained = await store.tip()
     migrate.downgrade(sql_url, "0006")
     assert "hash" not in on(sql_url, "SELECT * FROM events LIMIT 1")[0]._fields
-    monkeypatch.setattr("daemon.store.migrations.versions.v0007_log_chain.BATCH", 7)
+    monkeypatch.setattr(log_chain, "BATCH", 7)
+    monkeypatch.setattr(log_chain, "TOLD_EVERY", 10)
+    capsys.readouterr()
     async with open_store(sql_url, on_commit=ignore) as store:
         assert await store.tip() == chained
+    told = capsys.readouterr().err
+    assert 'event="chaining the event log" events=14 of=25' in told
+    assert f'event="event log chained" events=25 newest={chained}' in told
+    async with open_store(sql_url, on_commit=ignore) as store:
         await live(store, 9)
         assert await store.tip() == await chain_of(store)
 

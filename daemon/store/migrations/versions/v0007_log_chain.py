@@ -10,6 +10,7 @@ from alembic import op
 from sqlalchemy.dialects import postgresql
 
 from daemon.logging import get_logger
+from daemon.store import log_chain
 from daemon.store.log_chain import beginning, link, row_bytes
 
 revision = "0007"
@@ -18,9 +19,6 @@ branch_labels = None
 depends_on = None
 
 UuidBytes = sa.LargeBinary(16).with_variant(postgresql.UUID(), "postgresql")
-
-BATCH = 2000
-TOLD_EVERY = 100_000
 
 _log = get_logger("store")
 
@@ -86,7 +84,7 @@ def _chained(connection: sa.Connection) -> Iterator[list[tuple[Any, ...]]]:
             batch.append((*row, newest))
             last = seq
         yield batch
-        if last - told >= TOLD_EVERY:
+        if last - told >= log_chain.TOLD_EVERY:
             told = last
             _log.info("chaining the event log", events=last, of=count)
     if count:
@@ -95,7 +93,9 @@ def _chained(connection: sa.Connection) -> Iterator[list[tuple[Any, ...]]]:
 
 def _page(connection: sa.Connection, after: int) -> Sequence[Any]:
     table = sa.table("events", *(sa.column(name) for name in _COLUMNS))
-    query = sa.select(*table.c).where(table.c.seq > after).order_by(table.c.seq).limit(BATCH)
+    query = (
+        sa.select(*table.c).where(table.c.seq > after).order_by(table.c.seq).limit(log_chain.BATCH)
+    )
     return connection.execute(query).fetchall()
 
 
