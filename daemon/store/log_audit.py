@@ -137,7 +137,7 @@ def _chain(
 
 def _page(connection: Connection, after: int, anchor: LogTip | None) -> Sequence[Any]:
     """The next rows; a page ends where the anchor is."""
-    query = rows_of_events().where(events.c.seq > after).order_by(events.c.seq)
+    query = rows_of_events(after)
     if anchor is not None and after < anchor.seq:
         query = query.where(events.c.seq <= anchor.seq)
     return connection.execute(query.limit(PAGE_EVENTS)).fetchall()

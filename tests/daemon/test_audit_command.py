@@ -125,7 +125,7 @@ DAMAGE = {
     ),
     "an event before the first": (
         "UPDATE events SET seq = -1 WHERE seq = 1",
-        ("chain", 1, "event 1 is missing"),
+        ("chain", 1, "there is an event numbered -1"),
     ),
     "a changed state": (
         f"UPDATE invoices SET state = 'expired' WHERE id = {FIRST}",
