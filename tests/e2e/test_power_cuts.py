@@ -80,6 +80,8 @@ def test_power_cuts(cut_daemon, btc_node, ltc_node):
         for ticket in story.tickets:
             verify(ticket, story)
     check_log(daemon)
+    audited = daemon.command("audit", "--log")
+    assert audited.returncode == 0, audited.stdout
     verify_streams(story)
     assert len({ticket.address for ticket in story.tickets}) == len(story.tickets)
     assert len(story.tickets) > daemon.rounds
