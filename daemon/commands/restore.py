@@ -8,6 +8,7 @@ from pathlib import Path
 
 from actors.access import CLI
 from actors.access_book import Act
+from actors.ports import PersistentError
 from api.convert import format_instant
 from daemon.clock import SystemClock
 from daemon.commands.progress import Progress
@@ -33,6 +34,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Returns 0; raises PersistentError or TransientError, and then nothing was written."""
+    if arguments.file == "-":
+        raise PersistentError("a backup is read twice, first to see that it is whole: name a file")
     config = load_config(flags_from(arguments))
     create_state_dir(config.state_dir)
     now_ms = SystemClock().now_ms()

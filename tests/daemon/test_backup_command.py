@@ -559,6 +559,11 @@ def test_through_a_pipe(place, made, tmp_path):
     assert place.run(place.database("sqlite"), "restore", str(path)) == 0
 
 
+def test_not_from_a_pipe(place, capsys):
+    assert place.run(place.database("sqlite"), "restore", "-") == 1
+    assert "a backup is read twice" in capsys.readouterr().err
+
+
 def test_not_to_a_terminal(place, made, capsys, monkeypatch):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert place.run(made, "backup", "-") == 1
