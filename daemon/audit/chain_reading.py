@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import trio
@@ -20,6 +20,9 @@ ATTEMPTS = 6
 FIRST_PAUSE_S = 1.0
 KEPT_BLOCKS = 1000
 """How deep a reorg may go while an audit runs."""
+
+MERGED_FROM = 64
+"""Payments of one transaction to one invoice that are recorded one by one (docs/chains.md)."""
 
 OnBlock = Callable[[int], None]
 Batch = AsyncIterator[tuple[BlockRef, tuple[ChainTx, ...]]]
@@ -178,6 +181,34 @@ class ChainReading:
                 del paid.outputs[outpoint]
             for outpoint in [at for at, height in paid.refused.items() if height >= kept]:
                 del paid.refused[outpoint]
+
+
+def merged(found: Sequence[Placed], recorded: Collection[OutPoint]) -> dict[OutPoint, Placed]:
+    """By place. Of a transaction with more outputs than are recorded one by one, those beyond are
+    added to the last recorded one of their asset, as the daemon does.
+    """
+    by_tx: dict[bytes, list[Placed]] = {}
+    for one in found:
+        by_tx.setdefault(one.txid, []).append(one)
+    by_place: dict[OutPoint, Placed] = {}
+    for outputs in by_tx.values():
+        ordered = sorted(outputs, key=lambda one: one.output.outpoint.index)
+        last: dict[str, OutPoint] = {}
+        for number, one in enumerate(ordered):
+            output = one.output
+            at = last.get(output.asset)
+            if number >= MERGED_FROM and at is not None and output.outpoint not in recorded:
+                grown = by_place[at].output.amount_base + output.amount_base
+                by_place[at] = replace(one, output=replace(by_place[at].output, amount_base=grown))
+                continue
+            by_place[output.outpoint] = one
+            if output.one_time_key is None and not has_lock(one):
+                last[output.asset] = output.outpoint
+    return by_place
+
+
+def has_lock(one: Placed) -> bool:
+    return one.output.unlock_height is not None or one.output.unlock_ms is not None
 
 
 async def height_before(source: ChainSource, at_ms: int, *, low: int, tip: BlockRef) -> int:

@@ -8,7 +8,7 @@ and counted as believed.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from actors.core.assets import Asset, Chain
 from actors.core.chain_events import OutPoint
@@ -16,13 +16,11 @@ from actors.core.events import Terms
 from actors.core.invoice import Invoice, State
 from actors.core.money import format_decimal
 from actors.core.payment import Payment
-from daemon.audit.chain_reading import Paid, Placed
+from daemon.audit.chain_reading import Paid, Placed, has_lock, merged
 from daemon.audit.findings import Finding, Kind, Trust, Verdict
 
 UNCONFIRMED_MS = 10 * 60_000
 """What is nowhere for so long, while the daemon is at work, is no money on its way."""
-MERGED_FROM = 64
-"""Payments of one transaction to one invoice that are recorded one by one (docs/chains.md)."""
 REFUSED_KEPT = 16
 CONTRACT_FROM = 2**20
 """Output numbers that stand for transfers by contracts, on chains that have those."""
@@ -72,7 +70,7 @@ class _Comparison:
         self.bound = look.bound
         if look.missed_from is not None:
             self.bound = min(look.bound, look.missed_from - 1)
-        self.outputs = _merged(
+        self.outputs = merged(
             [one for one in paid.outputs.values() if (one.height or 0) <= self.bound],
             {p.outpoint for p in stored.payments},
         )
@@ -128,7 +126,7 @@ class _Comparison:
                 self.money(base, output.asset) for base in (payment.amount_base, output.amount_base)
             )
             self.add(Kind.AMOUNT, stored, real, txid)
-        self.check_late(payment, block.time_s * 1000, is_locked=_has_lock(found))
+        self.check_late(payment, block.time_s * 1000, is_locked=has_lock(found))
 
     def check_late(self, payment: Payment, mined_ms: int, *, is_locked: bool) -> None:
         deadline_ms = self.terms.expires_at_ms
@@ -246,7 +244,7 @@ class _Comparison:
                 pass  # A payment that was there then would not be late: said above.
 
     def check_pending(self) -> None:
-        sure = self.sum_of(self.sure())
+        sure = self.there()
         if sure >= self.needed():
             self.state("pending", f"{self.own(sure)} came in time, {self.wanted()}")
 
@@ -266,7 +264,7 @@ class _Comparison:
     def check_settled(self) -> None:
         possible = self.possible()
         if self.stored.reversed:
-            sure = self.sum_of(self.sure())
+            sure = self.there()
             if sure >= self.needed():
                 said = "settled, and its money is gone (alarm)"
                 self.add(Kind.REVERSED, said, f"{self.own(sure)} is there, {self.wanted()}")
@@ -302,12 +300,26 @@ class _Comparison:
                 counts = not payment.late or payment.accepted
             else:
                 in_time_ms = self.terms.expires_at_ms - before_ms
-                counts = one.block.time_s * 1000 <= in_time_ms and not _has_lock(one)
+                counts = one.block.time_s * 1000 <= in_time_ms and not has_lock(one)
             key = one.output.one_time_key
             if counts and (key is None or key not in keys):
                 if key is not None:
                     keys.add(key)
                 yield one
+
+    def there(self) -> int:
+        """What counts for the amount, in blocks, and in the mempool where it is on record."""
+        blocks = list(self.sure())
+        keys = {one.output.one_time_key for one in blocks} - {None}
+        total = self.sum_of(blocks)
+        for payment in self.stored.payments:
+            is_ours = payment.gone is None and payment.asset == self.terms.asset
+            counts = (not payment.late or payment.accepted) and not payment.locked
+            is_waiting = payment.height is None and payment.outpoint.txid in self.waiting
+            if is_ours and counts and is_waiting and payment.one_time_key not in keys:
+                total += payment.amount_base
+                keys |= {payment.one_time_key} - {None}
+        return total
 
     def possible(self) -> int:
         """The most that may be there and count: in blocks, in the mempool, and what is believed."""
@@ -451,34 +463,6 @@ def _band(terms: Terms, amount_base: int) -> int:
         if band.from_base <= amount_base:
             depth = band.confirmations
     return depth
-
-
-def _merged(found: Sequence[Placed], recorded: Collection[OutPoint]) -> dict[OutPoint, Placed]:
-    """By place. Of a transaction with more outputs than are recorded one by one, those beyond are
-    added to the last recorded one of their asset, as the daemon does.
-    """
-    by_tx: dict[bytes, list[Placed]] = {}
-    for one in found:
-        by_tx.setdefault(one.txid, []).append(one)
-    merged: dict[OutPoint, Placed] = {}
-    for outputs in by_tx.values():
-        ordered = sorted(outputs, key=lambda one: one.output.outpoint.index)
-        last: dict[str, OutPoint] = {}
-        for number, one in enumerate(ordered):
-            output = one.output
-            at = last.get(output.asset)
-            if number >= MERGED_FROM and at is not None and output.outpoint not in recorded:
-                grown = merged[at].output.amount_base + output.amount_base
-                merged[at] = replace(one, output=replace(merged[at].output, amount_base=grown))
-                continue
-            merged[output.outpoint] = one
-            if output.one_time_key is None and not _has_lock(one):
-                last[output.asset] = output.outpoint
-    return merged
-
-
-def _has_lock(one: Placed) -> bool:
-    return one.output.unlock_height is not None or one.output.unlock_ms is not None
 
 
 def _is_open(invoice: Invoice) -> bool:
