@@ -315,14 +315,18 @@ class CoinAudit:
             report.payments += verdict.payments
             report.trust.update(verdict.trust)
             for finding in verdict.findings:
-                if finding.unless_moved and await self._has_moved(invoice_id):
+                depth = finding.unless_moved
+                if depth is not None and await self._has_moved(invoice_id, depth):
                     report.trust[Trust.MOVED] += 1
                 else:
                     self._add(finding)
 
-    async def _has_moved(self, invoice_id: UUID) -> bool:
+    async def _has_moved(self, invoice_id: UUID, depth: int) -> bool:
+        """Whether a payment could have had that depth in a block that is gone."""
+        deepest = (self._report.to_height or 0) - depth + 1
         history = await self._store.history(invoice_id)
-        return any(isinstance(entry.event, PaymentDisconnected) for entry in history)
+        moves = (entry.event for entry in history if isinstance(entry.event, PaymentDisconnected))
+        return any(event.height <= deepest for event in moves)
 
     def _add(self, finding: Finding) -> None:
         self._report.differences += 1

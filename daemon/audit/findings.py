@@ -61,8 +61,8 @@ class Finding:
     chain: str
     """What the chain says, in words."""
     txid: str | None = None
-    unless_moved: bool = False
-    """It is none if the invoice's history has a payment whose block was disconnected."""
+    unless_moved: int | None = None
+    """It is none if a payment had this depth before its block was disconnected."""
 
 
 @dataclass(slots=True)

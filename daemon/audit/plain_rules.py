@@ -283,7 +283,7 @@ class _Comparison:
             Kind.STATE,
             "settled",
             f"{self.own(deep)} has the confirmations, {self.wanted()}",
-            unless_moved=True,
+            unless_moved=self.least_depth(),
         )
 
     def sure(self, *, before_ms: int = 0) -> Iterable[Placed]:
@@ -415,7 +415,7 @@ class _Comparison:
         chain: str,
         txid: bytes | None = None,
         *,
-        unless_moved: bool = False,
+        unless_moved: int | None = None,
     ) -> None:
         text = None if txid is None else self.look.chain.hash_text(txid)
         terms = self.terms
