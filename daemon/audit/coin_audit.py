@@ -118,7 +118,6 @@ class CoinAudit:
         *,
         clock: WallClock,
         progress: OnProgress,
-        pause_s: float = PAUSE_S,
     ) -> None:
         self._subject = subject
         self._coin = subject.coin
@@ -126,7 +125,6 @@ class CoinAudit:
         self._store = store
         self._clock = clock
         self._progress = progress
-        self._pause_s = pause_s
         self._report = CoinReport(subject.coin.coin, subject.coin.display)
 
     async def run(self, cursor: ChainCursor | None, invoices: Sequence[Invoice]) -> CoinReport:
@@ -249,7 +247,7 @@ class CoinAudit:
             )
             if not suspects or (same and number > 1) or number + 1 == LOOKS:
                 break
-            await trio.sleep(self._pause_s)
+            await trio.sleep(PAUSE_S)
             cursor = await self._store.cursor(self._coin.coin) or cursor
             for invoice_id in suspects:
                 row = await self._store.invoice(invoice_id)
@@ -291,7 +289,7 @@ class CoinAudit:
         with trio.move_on_after(TIP_PATIENCE_S):
             while (height := (await self._source.tip()).height) < tip.height:
                 self._progress(f"{self._coin.coin}: waiting for the node", 0, 0)
-                await trio.sleep(self._pause_s)
+                await trio.sleep(PAUSE_S)
         if height < tip.height:
             raise TransientError(
                 f"the node at {self._coin.display} is at block {height}, and the daemon has read up"
