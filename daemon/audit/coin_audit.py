@@ -41,6 +41,8 @@ ALIVE_MS = 30 * 60_000
 """A daemon that has read a block within so long, or within a few blocks' time, is at work."""
 ALIVE_BLOCKS = 6
 STATUS_PATIENCE_S = 30.0
+EARLIER_BLOCKS = 100
+"""How far before the first block that could matter stored payments are followed."""
 MAX_FINDINGS = 1000
 
 OnProgress = Callable[[str, int, int], None]
@@ -193,8 +195,10 @@ class CoinAudit:
         self._progress(f"{self._coin.coin}: where to begin", 0, 0)
         lowest = 1 if self._coin.ton is not None else 0
         first = await height_before(self._source, earliest_ms, low=lowest, tip=status.tip)
+        # A header may be further off than it should; a height that was made up has no end.
         heights = [p.height for one in invoices for p in one.payments if p.height is not None]
-        first = max(lowest, min([first, *heights]))
+        first = min([first, *(height for height in heights if height >= first - EARLIER_BLOCKS)])
+        first = max(lowest, first)
         if status.pruned_below is not None and status.pruned_below > first:
             raise PersistentError(
                 f"the node at {self._coin.display} has pruned the blocks below"
