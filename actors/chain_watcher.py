@@ -145,6 +145,7 @@ class ChainWatcher:
         self._short_since: float | None = None
         self._snapshot_at = 0.0
         self._final_height: int | None = None
+        self._caught_up = False
         self._saved = view
         self._saved_at = 0.0
 
@@ -238,6 +239,7 @@ class ChainWatcher:
             self.progress.node_height = tip.height
             if tip.hash == self.view.tip.hash:
                 self._short_since = None
+                await self._drop_what_was_left()
                 if self._saved is not self.view:
                     await self._save_view()
                 return True
@@ -256,6 +258,18 @@ class ChainWatcher:
                     f" its tip, but does not give the blocks from {self.view.tip.height + 1} to it."
                     f" If coin.{self._source.chain}.daemon.url leads to several nodes, name one"
                 )
+
+    async def _drop_what_was_left(self) -> None:
+        """Say once after a start that there is no block above the tip.
+
+        A crash in a reorg, after the cursor was saved and before it was told, leaves payments in
+        blocks that are no more. `HeightTaken` finds them when their height comes again, but a
+        branch may be lower than the one before it.
+        """
+        if not self._caught_up:
+            event = BlocksDisconnected(self.view.tip, 0, self._clock.now_ms())
+            await self._audience.tell(event, self.view)
+            self._caught_up = True
 
     async def _fork_point(self) -> BlockRef:
         """The newest block of our view on the node's active chain."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import suppress
 from typing import Any
 from uuid import UUID
 
@@ -40,6 +41,9 @@ class Line(trio.abc.HalfCloseableStream):
         self.close()
         await trio.lowlevel.checkpoint()
 
+    def hang_up(self) -> None:
+        self.close()
+
     def close(self) -> None:
         """Both directions, now."""
         self._closed = True
@@ -71,6 +75,11 @@ class SocketLine(trio.abc.HalfCloseableStream):
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+    def hang_up(self) -> None:
+        """Both directions, now, whichever task is running."""
+        with suppress(OSError):
+            self._stream.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._stream.socket.close()

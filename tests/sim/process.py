@@ -169,14 +169,12 @@ class Process:
 
     async def _stop(self) -> None:
         await self.grpc.shutdown(grace_s=2.0)
-        for line in tuple(self._lines):
-            line.close()
+        self._hang_up()
         self._working.cancel()
 
     def _hang_up(self) -> None:
         for line in tuple(self._lines):
-            line.close()
-        self._lines.clear()
+            line.hang_up()
 
     async def ask(self, work: Callable[[], Awaitable[Any]]) -> Any:
         """Do something inside the process, for one outside; a failure of the world is returned.

@@ -22,7 +22,7 @@ from proto.tally.v1 import WatchInvoicesRequest, WatchInvoicesResponse
 from tests.sim.lines import GrpcLine, HttpLine, Refused
 from tests.sim.process import Gone, Process
 
-EMPTY_WAIT_S = 2
+EMPTY_WAIT_S = 5
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ class Poller(Reader):
         line = HttpLine(self.present())
         try:
             while True:
-                wait_s = self.random.choice((0, 3))
+                wait_s = self.random.choice((0, 3, 12))
                 limit = self.random.choice((3, 10, 100))
                 query = f"after={self.seq}&limit={limit}&wait_s={wait_s}"
                 if self.types:

@@ -1,0 +1,40 @@
+"""What simulated histories have found, each as an example of its own."""
+
+from actors.core.invoice import State
+from tests.helpers.watched_chain import watched_chain
+
+
+async def test_a_death_in_a_reorg_to_a_lower_branch(autojump_clock):
+    """The cursor was saved at the fork, and nobody was told of it: the payments stayed in blocks
+    that were no more, until the new branch had grown as high as the old one. (Seed 200420.)
+    """
+    async with watched_chain() as it:
+        before = list(it.node.blocks)
+        terms = await it.create(100, confirmations=1)
+        it.node.pay(terms.destination, 100)
+        it.node.mine(count=3)
+        await it.told()
+        assert (await it.invoice(terms)).state is State.SETTLED
+
+        save, high = it.store.save_cursor, it.node.height
+
+        async def save_and_die(cursor):
+            await save(cursor)
+            if cursor.view.tip.height < high:
+                it.crash()
+
+        it.store.save_cursor = save_and_die
+        it.node.switch_to(before)
+        it.node.mempool.clear()
+        it.node.mine_empty()
+        await it.stopped()
+        it.store.save_cursor = save
+        assert it.node.height < high
+
+        await it.start()
+        await it.told()
+        await it.told()
+        await it.told()
+        invoice = await it.invoice(terms)
+        assert [payment.height for payment in invoice.payments] == [None]
+        assert invoice.reversed, "the money is gone from mempool and chain, and nobody said so"
