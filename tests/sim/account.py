@@ -61,6 +61,12 @@ class SimAccount(PlainAccount):
         for coin in tx.spends:
             self.spenders[coin] |= known[coin]
 
+    def _follow(self, tip: int, now_ms: int) -> None:
+        """A deadline that has passed has passed, also if the clock is moved back after that."""
+        if self.deadline and self.closes_ms == self.terms.expires_at_ms:
+            now_ms = max(now_ms, self.closes_ms)
+        super()._follow(tip, now_ms)
+
     def confirmed(self, tip: int) -> int:
         if self.terms.finality is None:
             return super().confirmed(tip)

@@ -12,7 +12,8 @@ async def test_a_death_in_a_reorg_to_a_lower_branch(autojump_clock):
         before = list(it.node.blocks)
         terms = await it.create(100, confirmations=1)
         it.node.pay(terms.destination, 100)
-        it.node.mine(count=3)
+        it.node.mine_empty(2)
+        it.node.mine()
         await it.told()
         assert (await it.invoice(terms)).state is State.SETTLED
 
