@@ -71,6 +71,12 @@ class GrpcLine:
         with _losing():
             self._open_stream = self.raw.answers[await self._open(path, request)]
 
+    async def opened(self) -> None:
+        """Wait for the stream's headers: what comes after them is heard."""
+        with _losing():
+            while not self._open_stream.headers:
+                await self._step()
+
     async def message(self) -> bytes:
         """The next message of the stream. Refused when it ended."""
         found = self._open_stream

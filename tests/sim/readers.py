@@ -192,8 +192,7 @@ class StatusReader(Reader):
             await stream.stream(
                 "/invoice.v1.InvoiceService/InvoiceStatusStream", InvoiceStatusStreamRequest()
             )
-            while not stream._open_stream.headers:
-                await stream._step()
+            await stream.opened()
             known = GetInvoicesRequest(payment_ids=[str(one) for one in self._invoices()])
             path = "/invoice.v1.InvoiceService/GetInvoices"
             for one in (await line.call(path, known, GetInvoicesResponse)).invoices:
