@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PREFIX ?= /usr/local
 
-.PHONY: help run test sim bench lint proto install clean venv venv-test
+.PHONY: help run test sim fuzz bench lint proto install clean venv venv-test
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1 \t/p' Makefile | expand -t 22
@@ -28,6 +28,10 @@ lint: venv-test  ## style, types, generated code
 
 sim: venv-test  ## simulated faults until stopped; SEED= plays one again, HISTORIES= so many
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES))
+
+fuzz: venv-test  ## damaged input without end; TARGET=… SECONDS=… SEED=… CASE=… INPUT=…
+	@$(BIN)/python -m tests.fuzz --target="$(TARGET)" --seconds="$(SECONDS)" --seed="$(SEED)" \
+		--case="$(CASE)" --input="$(INPUT)"
 
 bench: venv-test  ## the figures of docs/performance.md, as a table and JSON
 	@$(BIN)/python -m tests.nodes.install btc

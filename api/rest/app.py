@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 import trio
-from quart import Response, current_app, request
+from quart import Response, current_app, has_request_context, request, websocket
 from quart.utils import encode_headers
 from quart_trio import QuartTrio
 from quart_trio.asgi import TrioASGIHTTPConnection
@@ -63,6 +64,8 @@ _REASONS = {
 
 
 SEND_WITHIN_S = 60.0
+NO_PATH = " "
+"""Nothing is there."""
 HTTP_1 = ("1.0", "1.1")
 """Versions in which a connection has one response at a time."""
 
@@ -108,6 +111,11 @@ class RestApp(QuartTrio):
     live: PayLive
     forms: tuple[Form, ...]
     """Those of APIs that others designed."""
+
+    async def asgi_app(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            scope["path"] = _origin_form(scope["path"])
+        await super().asgi_app(scope, receive, send)
 
     def form_of(self, path: str) -> Form | None:
         return next((one for one in self.forms if one.covers(path)), None)
@@ -215,7 +223,7 @@ async def _http_error(error: HTTPException) -> Response:
     detail = error.description or error.name
     match error.code:
         case 404:
-            detail = f"There is nothing at {request.path}."
+            detail = f"There is nothing at {_path()}."
         case 405:
             detail = f"{request.path} does not take {request.method}."
         case 413:
@@ -246,12 +254,28 @@ def _unexpected(edge: Edge) -> Callable[[Exception], Awaitable[Response]]:
     return handle
 
 
+def _origin_form(target: str) -> str:
+    """The path of a request's target, which may be a URL (RFC 9112, 3.2), or none at all."""
+    if target.startswith("/"):
+        return target
+    try:
+        return urlsplit(target).path or "/"
+    except ValueError:
+        return NO_PATH
+
+
+def _path() -> str:
+    """Also of one who asks for a websocket, of which there is none here."""
+    return request.path if has_request_context() else websocket.path
+
+
 def _response(found: Problem) -> Response:
     app = current_app
-    form = app.form_of(request.path) if isinstance(app, RestApp) else None
+    path = _path()
+    form = app.form_of(path) if isinstance(app, RestApp) else None
     if form is not None:
         return form.refusal(found)
-    made = Response(found.body(instance=request.path), status=found.status)
+    made = Response(found.body(instance=path), status=found.status)
     for name, value in found.all_headers().items():
         made.headers[name] = value
     return made

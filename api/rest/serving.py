@@ -104,6 +104,7 @@ class _Connection(TCPServer):
                 break
         if not self.line.resting:
             await self.protocol.handle(Closed())
+            await self._let_go()
 
     def _is_over(self) -> bool:
         http = self.protocol.protocol
@@ -114,6 +115,13 @@ class _Connection(TCPServer):
             return False
         idle_s = trio.current_time() - self._idle_since_s
         return idle_s >= IDLE_S or self.context.terminated.is_set()
+
+    async def _let_go(self) -> None:
+        """End answers that wait for room in HTTP/2: nobody is there any more to make it."""
+        http = self.protocol.protocol
+        if isinstance(http, H2Protocol):
+            for waiting in tuple(http.stream_buffers.values()):
+                await waiting.close()
 
     def _may_rest(self) -> bool:
         """Whether there is no request, nor a part of one; HTTP/2 has settings to be kept."""

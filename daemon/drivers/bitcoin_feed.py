@@ -33,6 +33,7 @@ from daemon.drivers.zmq_subscription import BadAddressError, BadMessageError
 BEAT_S = 1.0
 CONNECT_S = 3.0
 LONG_POLL_S = 20.0
+LONG_POLL_PAUSE_S = 0.1
 _SETTLE_S = BEAT_S
 TIP_TOPICS = frozenset(("sequence", "hashblock"))
 MEMPOOL_TOPICS = frozenset(("sequence", "rawtx"))
@@ -188,7 +189,11 @@ class BitcoinFeed(AbstractAsyncContextManager[SignalBuffer]):
                 await lane.send([("waitfornewblock", (int(LONG_POLL_S * 1000),))], batch=False)
                 timeout_s = LONG_POLL_S + self._rpc.client.timeout_s
                 answer = self._rpc.result((await lane.receive(timeout_s=timeout_s))[0])
+                before = self._news.tip
                 self._news.see_tip(self._rpc.as_hash(self._rpc.as_object(answer).get("hash")))
+                if self._news.tip == before:
+                    # What stands between may answer at once: it is not asked without a pause.
+                    await trio.sleep(LONG_POLL_PAUSE_S)
         except (RpcError, PersistentError) as error:
             # Not fatal: the beat asks for the tip as well, up to a second later.
             self._log.info("node has no waitfornewblock, asking every second", error=str(error))

@@ -131,6 +131,6 @@ async def _read(stream: trio.SocketStream, connection: int) -> Request | None:
     head, _, body = data.partition(b"\r\n\r\n")
     first, *lines = head.decode().split("\r\n")
     headers = {name.lower(): value.strip() for name, _, value in (x.partition(":") for x in lines)}
-    while len(body) < int(headers["content-length"]):
+    while len(body) < int(headers.get("content-length", "0")):
         body += await stream.receive_some()
     return Request(body, headers, stream, connection, first.split(" ")[1])

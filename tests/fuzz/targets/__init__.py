@@ -1,0 +1,19 @@
+"""What is fuzzed: one module per kind of thing that comes from outside."""
+
+from __future__ import annotations
+
+from tests.fuzz.engine import Target
+from tests.fuzz.targets import keys, nodes, rest, rpc, settings, wires
+
+MODULES = (rpc, rest, nodes, wires, settings, keys)
+TARGETS: dict[str, Target] = {one.name: one for module in MODULES for one in module.TARGETS}
+
+
+def chosen(name: str) -> list[Target]:
+    """Those whose name is this or begins with it; all for an empty one. Raises LookupError."""
+    found = [one for one in TARGETS.values() if one.name == name] or [
+        one for one in TARGETS.values() if one.name.startswith(name)
+    ]
+    if not found:
+        raise LookupError(f"no target is called {name!r}; there are: {', '.join(TARGETS)}")
+    return found
