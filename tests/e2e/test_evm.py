@@ -1,6 +1,7 @@
 """The main job on Ethereum, BNB Smart Chain and a chain that an operator describes in a file."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 
 import pytest
@@ -381,3 +382,11 @@ def test_a_private_chain_is_a_few_lines_of_configuration(tmp_path):
             node.mine(64)
             sale.until(lambda one: one["status"] == "CONFIRMED", "the node calls it safe")
         check_log_text(daemon)
+
+
+def test_an_audit_of_all_that_happened_here_is_clean(daemon):
+    """Last of all: each way of paying above, derived once more from the chain."""
+    done = daemon.command("audit", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    looked = json.loads(done.stdout)["coins"]
+    assert all(one["payments"] or not one["invoices"] for one in looked), looked

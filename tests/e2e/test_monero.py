@@ -1,5 +1,6 @@
 """The main job on Monero: real daemon, real node, and monero-wallet-rpc as the customer."""
 
+import json
 from collections.abc import Iterator
 from itertools import groupby
 
@@ -342,3 +343,11 @@ def test_a_login_and_polling_alone_do_as_well(make_daemon: MakeDaemon, tmp_path)
             lambda: wrong.http("GET", "/readyz")[2]["chains"]["xmr"]["reason"], "it says why"
         )
         assert "coin.xmr.daemon.pass" in reason
+
+
+def test_an_audit_of_all_that_happened_here_is_clean(daemon):
+    """Last of all: each way of paying above, derived once more from the chain."""
+    done = daemon.command("audit", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    looked = json.loads(done.stdout)["coins"]
+    assert all(one["payments"] or not one["invoices"] for one in looked), looked

@@ -1,5 +1,6 @@
 """The main job on TON: real daemon, real contracts on a real TVM behind toncenter's API."""
 
+import json
 import re
 import signal
 from collections.abc import Iterator
@@ -256,3 +257,11 @@ def test_a_new_api_key_is_taken_without_a_restart(make_daemon: MakeDaemon, tmp_p
             shop.until_confirmed(invoice)
     assert "coin.ton.daemon.api_key" in reason
     assert not re.search("the-(first|second)-key", daemon.log.read_text() + reason)
+
+
+def test_an_audit_of_all_that_happened_here_is_clean(daemon):
+    """Last of all: each way of paying above, derived once more from the chain."""
+    done = daemon.command("audit", "--json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    looked = json.loads(done.stdout)["coins"]
+    assert all(one["payments"] or not one["invoices"] for one in looked), looked
