@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from tests.fuzz.engine import Target
-from tests.fuzz.targets import keys, news, nodes, rest, rpc, settings, wires
+from tests.fuzz.targets import backups, keys, news, nodes, rest, rpc, settings, wires
 
-MODULES = (rpc, rest, nodes, news, wires, settings, keys)
+MODULES = (rpc, rest, nodes, news, wires, settings, keys, backups)
 TARGETS: dict[str, Target] = {one.name: one for module in MODULES for one in module.TARGETS}
 
 
