@@ -18,7 +18,7 @@ run: venv  ## real nodes, the daemon, an invoice of each kind paid; ONCE=1 ends 
 
 test: venv-test lint  ## every test, on real nodes and a real PostgreSQL
 	@$(BIN)/python -m tests.nodes.install btc ltc xmr postgres evm grpc-js solc ton chromium fonts axe
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(PYTEST)
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(PYTEST)
 
 lint: venv-test  ## style, types, generated code
 	$(BIN)/ruff check .

@@ -60,7 +60,7 @@ class Ear:
         match event:
             case BlockConnected():
                 return ("connected", *(self._pays(tx) for tx in event.txs))
-            case BlocksDisconnected():
+            case BlocksDisconnected() if event.depth:  # at a start it says that there is none
                 return ("disconnected", event.depth)
             case MempoolChanged():
                 added = tuple(self._pays(tx) for tx in event.added)

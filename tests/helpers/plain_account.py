@@ -32,6 +32,8 @@ class PlainAccount:
         """Every transaction ever looked at, and whether its money came in time, or late by no more
         than the policy accepts."""
         self.spenders: dict[bytes, set[bytes]] = {}
+        self.held: set[bytes] = set()
+        """Transactions that stood, or waited beside a rival, at the last look."""
         self.locked: set[bytes] = set()
         """Transactions whose money is there and locked: all outputs of one have the same lock."""
         self.order: list[bytes] = []
@@ -117,6 +119,7 @@ class PlainAccount:
         self._follow(node.height, now_ms)
         self.deadline |= now_ms >= self.terms.expires_at_ms and self.open
         self._follow(node.height, now_ms)
+        self.held = {*self.present, *(node.contested & self.in_time.keys())}
 
     @property
     def open(self) -> bool:
@@ -132,7 +135,9 @@ class PlainAccount:
         return {txid: pair for txid, pair in found.items() if self.paid_by(pair[0])}
 
     def _judge(self, tx: FakeTx, mined_s: int | None, *, remembers: bool) -> None:
+        # A replacement inherits the time of what stood until it came, not of what was gone.
         earlier = {other for coin in tx.spends for other in self.spenders.get(coin, ())}
+        earlier &= self.held
         for coin in tx.spends:
             self.spenders.setdefault(coin, set()).add(tx.txid)
         assert tx.first_seen_s is not None
@@ -183,6 +188,9 @@ class PlainAccount:
         self.refused |= {r.outpoint for tx in seen for r in tx.refused if r.destination == mine}
 
     def _follow(self, tip: int, now_ms: int) -> None:
+        if self.deadline and self.closes_ms == self.terms.expires_at_ms:
+            # What has passed has passed, also if the clock is moved back after that.
+            now_ms = max(now_ms, self.closes_ms)
         needed = self.needed
         covered = self.credited >= needed
         if self.state is State.PENDING and covered:

@@ -27,8 +27,6 @@ class SimAccount(PlainAccount):
         return [out for out in super().paid_by(tx) if out.asset == self.terms.asset]
 
     _either = False
-    _held: frozenset[bytes] = frozenset()
-    """Transactions that stood, or waited beside a rival, at the last look."""
 
     def standing(self, node: SimNode) -> dict[bytes, int | None]:
         """txid → height of all that has to do with the invoice, in any asset; -1 if contested."""
@@ -49,23 +47,6 @@ class SimAccount(PlainAccount):
         # Settled and overdue in the same moment: either may have been noticed first.
         closed = was_open and not self.open
         self._either = closed and not self.deadline and now_ms >= self.terms.expires_at_ms
-        self._held = frozenset(self.present).union(
-            txid for txid in node.contested if txid in self.in_time
-        )
-
-    def _judge(self, tx: FakeTx, mined_s: int | None, *, remembers: bool) -> None:
-        """A replacement inherits the time of what stood until it came, not of what was gone."""
-        known = {coin: self.spenders.get(coin, set()) for coin in tx.spends}
-        self.spenders |= {coin: known[coin] & self._held for coin in tx.spends}
-        super()._judge(tx, mined_s, remembers=remembers)
-        for coin in tx.spends:
-            self.spenders[coin] |= known[coin]
-
-    def _follow(self, tip: int, now_ms: int) -> None:
-        """A deadline that has passed has passed, also if the clock is moved back after that."""
-        if self.deadline and self.closes_ms == self.terms.expires_at_ms:
-            now_ms = max(now_ms, self.closes_ms)
-        super()._follow(tip, now_ms)
 
     def confirmed(self, tip: int) -> int:
         if self.terms.finality is None:
