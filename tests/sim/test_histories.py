@@ -8,7 +8,7 @@ import pytest
 from tests.sim.__main__ import Failed, attempt
 
 SHARES = 4
-HISTORIES = 76
+HISTORIES = 48
 
 
 @pytest.mark.parametrize("share", range(SHARES))
