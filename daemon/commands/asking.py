@@ -21,7 +21,7 @@ from actors.access import CLI, mint
 from actors.access_book import Act, Scope
 from actors.ports import TransientError
 from daemon.clock import SystemClock
-from daemon.config import Config, flags_from, load_config
+from daemon.config import Config, add_flags, flags_from, load_config
 from daemon.store import access as table
 from daemon.store.beside import write_beside
 
@@ -51,6 +51,34 @@ def run_asking(action: Action, arguments: argparse.Namespace) -> int:
     except RefusedError as error:
         print(f"tallyd: {error}", file=sys.stderr)
         return 1
+
+
+def group(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    about: str,
+    *,
+    one: tuple[str, str] | None = None,
+) -> Callable[..., argparse.ArgumentParser]:
+    """Commands of one noun that ask the running daemon.
+
+    Returns what adds one: (its name, its action, what it does). With `one`, (metavar, help) of the
+    id that it is about comes first, unless it is added with `of_one=False`.
+    """
+    parser = commands.add_parser(name, help=f"{about}; needs a running daemon")
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(
+        name: str, action: Action, about: str, *, of_one: bool = True
+    ) -> argparse.ArgumentParser:
+        made = actions.add_parser(name, help=about)
+        add_flags(made)
+        if one is not None and of_one:
+            made.add_argument("id", metavar=one[0], help=one[1])
+        made.set_defaults(action=lambda arguments: run_asking(action, arguments))
+        return made
+
+    return command
 
 
 def given_text(argument: str) -> str:

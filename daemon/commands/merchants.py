@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from daemon.commands.access import columns
-from daemon.commands.asking import Action, RefusedError, ask, run_asking
+from daemon.commands.asking import RefusedError, ask, group
 from daemon.commands.wallets import wallet_rows
-from daemon.config import Config, add_flags
+from daemon.config import Config
 
 PAGE = 500
 MAX_LOGO_BYTES = 32 * 1024
@@ -21,15 +21,7 @@ MAX_LOGO_BYTES = 32 * 1024
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    merchants = commands.add_parser("merchants", help="who takes orders; needs a running daemon")
-    actions = merchants.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, action: Action, about: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(name, help=about)
-        add_flags(made)
-        made.set_defaults(action=lambda arguments: run_asking(action, arguments))
-        return made
-
+    command = group(commands, "merchants", "who takes orders")
     made = command("add", _add, "register a merchant; prints its id")
     made.add_argument("--name", help="its name on payment pages")
     made.add_argument("--id", metavar="ID", help="a UUID of your own (default: a new one)")

@@ -7,20 +7,12 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from daemon.commands.access import columns
-from daemon.commands.asking import Action, ask, run_asking
-from daemon.config import Config, add_flags
+from daemon.commands.asking import ask, group
+from daemon.config import Config
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    orders = commands.add_parser("orders", help="merchants' orders; needs a running daemon")
-    actions = orders.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, action: Action, about: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(name, help=about)
-        add_flags(made)
-        made.set_defaults(action=lambda arguments: run_asking(action, arguments))
-        return made
-
+    command = group(commands, "orders", "merchants' orders")
     made = command("show", _show, "one order, and what came for it")
     made.add_argument("id", metavar="ORDER", help="its id, as createOrder answered it")
     made = command("find", _find, "the orders of a merchant's number, the newest first")

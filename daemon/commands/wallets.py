@@ -10,8 +10,8 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from daemon.commands.access import columns
-from daemon.commands.asking import Action, RefusedError, ask, given_text, run_asking
-from daemon.config import Config, add_flags
+from daemon.commands.asking import RefusedError, ask, given_text, group
+from daemon.config import Config
 
 PAGE = 500
 _SPAN = re.compile(r"([1-9][0-9]{0,6})([smhd]?)")
@@ -19,19 +19,12 @@ _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    wallets = commands.add_parser(
-        "wallets", help="keys and assets for merchants' orders; needs a running daemon"
+    command = group(
+        commands,
+        "wallets",
+        "keys and assets for merchants' orders",
+        one=("WALLET", "its number, the pg_wallet_id of orders"),
     )
-    actions = wallets.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, action: Action, about: str, *, of_one: bool = True) -> Any:
-        made = actions.add_parser(name, help=about)
-        add_flags(made)
-        if of_one:
-            made.add_argument("id", metavar="WALLET", help="its number, the pg_wallet_id of orders")
-        made.set_defaults(action=lambda arguments: run_asking(action, arguments))
-        return made
-
     made = command("add", _add, "make a wallet; prints its number", of_one=False)
     made.add_argument("user", metavar="MERCHANT", help="the merchant's id")
     made.add_argument("--name", required=True, help="for people")

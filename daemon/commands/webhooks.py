@@ -9,24 +9,14 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from daemon.commands.access import columns
-from daemon.commands.asking import Action, ask, run_asking
-from daemon.config import Config, add_flags
+from daemon.commands.asking import ask, group
+from daemon.config import Config
 
 _KEEP = "Keep the secret now: it is stored sealed, and nobody can show it again."
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    webhooks = commands.add_parser("webhooks", help="events sent to URLs; needs a running daemon")
-    actions = webhooks.add_subparsers(title="commands", metavar="COMMAND", required=True)
-
-    def command(name: str, action: Action, about: str, *, of_one: bool = True) -> Any:
-        made = actions.add_parser(name, help=about)
-        add_flags(made)
-        if of_one:
-            made.add_argument("id", metavar="ID", help="the endpoint's id")
-        made.set_defaults(action=lambda arguments: run_asking(action, arguments))
-        return made
-
+    command = group(commands, "webhooks", "events sent to URLs", one=("ID", "the endpoint's id"))
     made = command("add", _add, "add an endpoint; its secret is shown once", of_one=False)
     made.add_argument("url", metavar="URL", help="where events are sent")
     made.add_argument("--user", metavar="ID", help="only this user's events")

@@ -8,19 +8,16 @@ from typing import IO, Any
 
 from sqlalchemy import Boolean, Column, Connection, LargeBinary, Table, Text, func, select
 from sqlalchemy import type_coerce as as_type
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.types import NullType
 
 from daemon.store import log, migrate
 from daemon.store.backup_file import BackupWriter, Header, TableShape
-from daemon.store.database import open_database
-from daemon.store.errors import explain, parse_url
+from daemon.store.beside import reading_beside
 from daemon.store.log_names import log_names
 from daemon.store.log_walk import Break, BrokenError, walk
 from daemon.store.schema import UuidBytes, metadata
 
 PAGE = 2000
-BUSY_TIMEOUT_S = 10.0
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -33,20 +30,8 @@ def back_up(
 
     Raises PersistentError or TransientError for the database, OSError for the stream.
     """
-    parsed = parse_url(url)
-    database = open_database(parsed, busy_timeout_s=BUSY_TIMEOUT_S, read_only=True)
-    try:
-        with database.readers.connect() as connection:
-            migrate.require_head(connection)
-            with connection.begin():
-                return _write(connection, stream, now_ms, progress)
-    except DBAPIError as error:
-        failure = explain(error, parsed)
-        if failure is None:
-            raise
-        raise failure from error
-    finally:
-        database.close()
+    with reading_beside(url) as connection:
+        return _write(connection, stream, now_ms, progress)
 
 
 def _write(

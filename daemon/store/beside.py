@@ -1,4 +1,4 @@
-"""Short writes of the command line beside the daemon that has the database.
+"""What the command line does with a database that a daemon has: short writes, and reading it all.
 
 The lock that keeps a second daemon out guards the event log: its numbers, and the states that
 follow from it. Tables that the daemon only reads again may be written by others, one short
@@ -7,7 +7,8 @@ transaction at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from daemon.store import migrate
-from daemon.store.database import open_database
+from daemon.store.database import Database, open_database
 from daemon.store.errors import explain, parse_url
 
 T = TypeVar("T")
@@ -31,14 +32,33 @@ def write_beside(url: str, run: Callable[[Connection], T]) -> T:
     A database that no daemon has is made, or brought up to date, first. Raises TransientError or
     PersistentError naming `database.url`; nothing is written then.
     """
-    parsed = parse_url(url)
+    parse_url(url)
     _prepare(url)
+    with _opened(url) as database, database.connect_beside() as connection:
+        migrate.require_head(connection)
+        with connection.begin():
+            return run(connection)
+
+
+@contextmanager
+def reading_beside(url: str) -> Iterator[Connection]:
+    """A block in which all reads see the database as it was at one moment, whoever writes to it.
+
+    Raises TransientError or PersistentError naming `database.url`.
+    """
+    with _opened(url) as database, database.readers.connect() as connection:
+        migrate.require_head(connection)
+        with connection.begin():
+            yield connection
+
+
+@contextmanager
+def _opened(url: str) -> Iterator[Database]:
+    """The database, its failures put into words."""
+    parsed = parse_url(url)
     database = open_database(parsed, busy_timeout_s=BUSY_TIMEOUT_S, read_only=True)
     try:
-        with database.connect_beside() as connection:
-            migrate.require_head(connection)
-            with connection.begin():
-                return run(connection)
+        yield database
     except DBAPIError as error:
         failure = explain(error, parsed)
         if failure is None:

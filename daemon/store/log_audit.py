@@ -13,15 +13,13 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, func, select, text, tuple_
-from sqlalchemy.exc import DBAPIError
 
 from actors.core.codec import CodecError
 from actors.core.invoice import Invoice, evolve
 from actors.core.payment import IllegalTransitionError
 from actors.published import LogTip
-from daemon.store import log, migrate, rows
-from daemon.store.database import Database, open_database
-from daemon.store.errors import explain, parse_url
+from daemon.store import log, rows
+from daemon.store.beside import reading_beside
 from daemon.store.log_names import log_names
 from daemon.store.log_walk import BrokenError, rows_of_events, walk
 from daemon.store.schema import destinations, events, invoices
@@ -30,7 +28,6 @@ PAGE_EVENTS = 5000
 PAGE_INVOICES = 500
 MAX_FINDINGS = 20
 """More are counted and not listed: after so many, one does not read on."""
-BUSY_TIMEOUT_S = 10.0
 
 OnProgress = Callable[[str, int, int], None]
 """Called with what is looked at, how far, and of how much."""
@@ -76,27 +73,13 @@ def audit_log(url: str, *, anchor: LogTip | None, progress: OnProgress) -> LogRe
 
     Raises PersistentError or TransientError when that cannot be done.
     """
-    parsed = parse_url(url)
-    database = open_database(parsed, busy_timeout_s=BUSY_TIMEOUT_S, read_only=True)
-    try:
-        with database.readers.connect() as connection:
-            migrate.require_head(connection)
-            with connection.begin():
-                return _look(database, connection, anchor, progress)
-    except DBAPIError as error:
-        failure = explain(error, parsed)
-        if failure is None:
-            raise
-        raise failure from error
-    finally:
-        database.close()
+    with reading_beside(url) as connection:
+        return _look(connection, anchor, progress)
 
 
-def _look(
-    database: Database, connection: Connection, anchor: LogTip | None, progress: OnProgress
-) -> LogReport:
+def _look(connection: Connection, anchor: LogTip | None, progress: OnProgress) -> LogReport:
     report = LogReport(log_names(connection).current, log.tip(connection))
-    if database.backend == "sqlite":
+    if connection.dialect.name == "sqlite":
         progress("pages", 0, 0)
         found = connection.execute(text("PRAGMA quick_check(1)")).scalar()
         if found != "ok":
