@@ -108,11 +108,13 @@ class Shop:
             assert response.invoice is not None
             yield response.invoice
 
-    async def sell(self, user_id: str) -> None:
+    async def sell(self) -> None:
         """Create all invoices, pay them, mine, and show each status until all are CONFIRMED."""
         stream = self.statuses()
         waiting: set[str] = set()
+        # Before the user is registered: the stream is open when two calls after it are answered.
         first = asyncio.ensure_future(anext(stream))
+        user_id = await self.open()
         self.unpaid = set(self.wares)
         for ware in self.wares.values():
             created = await self.invoices.create_invoice(
@@ -228,7 +230,7 @@ async def trade(daemon: Daemon, wares: Sequence[Ware]) -> None:
     async with Channel("127.0.0.1", daemon.grpc_port) as channel:
         by_coin = {ware.coin: ware for ware in wares}
         shop = Shop(UserServiceStub(channel), InvoiceServiceStub(channel), by_coin)
-        await asyncio.wait_for(shop.sell(await shop.open()), TIMEOUT_S)
+        await asyncio.wait_for(shop.sell(), TIMEOUT_S)
 
 
 @contextlib.contextmanager

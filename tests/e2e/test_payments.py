@@ -206,16 +206,17 @@ def test_a_grpclib_client_sees_the_same(daemons, btc_node):
     async def trade() -> list[tuple[InvoiceStatusType, float, str]]:
         async with Channel("127.0.0.1", daemons["postgres"].grpc_port) as channel:
             users, invoices = UserServiceStub(channel), InvoiceServiceStub(channel)
+            heard = []
+            stream = invoices.invoice_status_stream(InvoiceStatusStreamRequest())
+            reading = asyncio.ensure_future(anext(stream))
+            # grpclib's generator opens the call with the first read, which runs while the next call
+            # waits; when the one after that is answered, the daemon has it.
             user_id = (await users.register_user(RegisterUserRequest())).user_id
             await users.update_crypto_keys(
                 UpdateCryptoKeysRequest(
                     user_id=user_id, btc_req=BtcKeysUpdateRequest(master_pub_key=new_key())
                 )
             )
-            heard = []
-            stream = invoices.invoice_status_stream(InvoiceStatusStreamRequest())
-            reading = asyncio.ensure_future(anext(stream))
-            # grpclib's generator opens the call with the first read; the daemon is on loopback.
             created = await invoices.create_invoice(
                 CreateInvoiceRequest(
                     user_id=user_id, coin=CoinType.BTC, amount=0.1, timeout=60, confirmations=1
