@@ -23,6 +23,7 @@ prints the first table and puts all figures into `.cache/bench/results.json`. Ra
 in which what is compared takes turns; single figures are medians."""
 QUIET_SHARE = 0.25
 """Of the cores: a higher load before the run is other work that would spoil the figures."""
+HEAD = ("what", "figure", "target", "")
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = (
     *("trio", "SQLAlchemy", "h2", "grpclib", "betterproto2", "pyzmq", "orjson", "grpcio"),
@@ -75,7 +76,7 @@ def verdicts(outcomes: Iterable[Outcome]) -> list[Verdict]:
 
 def table(found: Sequence[Verdict]) -> str:
     """Columns for a terminal."""
-    rows = [("what", "figure", "target", ""), *map(_cells, found)]
+    rows = [HEAD, *map(cells, found)]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = [
         f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip()
@@ -97,27 +98,28 @@ def summary(found: Sequence[Verdict], machine: Mapping[str, Any]) -> str:
     )
 
 
-def page(outcomes: Sequence[Outcome], machine: Mapping[str, Any]) -> str:
-    """docs/performance.md."""
+def page(outcomes: Sequence[Outcome], machine: Mapping[str, Any], *, proofs: str) -> str:
+    """docs/performance.md; `proofs` is the section of what is not measured here."""
     found = verdicts(outcomes)
     parts = [
         "# Performance",
         _INTRODUCTION.format(minutes=_minutes(outcomes)),
-        _markdown(("what", "figure", "target", ""), map(_cells, found)),
+        markdown(HEAD, map(cells, found)),
         summary(found, machine),
+        proofs,
         "## Machine",
-        _markdown(("", ""), ((key, str(value)) for key, value in machine.items())),
+        markdown(("", ""), ((key, str(value)) for key, value in machine.items())),
         "## All figures",
     ]
     for outcome in outcomes:
         parts.append(f"### {outcome.benchmark.name}")
         parts.append(outcome.benchmark.text)
-        figures = ((f"`{key}`", _plain(value)) for key, value in outcome.figures.items())
-        parts.append(_markdown(("figure", ""), figures))
+        figures = ((f"`{key}`", plain(value)) for key, value in outcome.figures.items())
+        parts.append(markdown(("figure", ""), figures))
     return "\n\n".join(parts) + "\n"
 
 
-def _cells(verdict: Verdict) -> tuple[str, str, str, str]:
+def cells(verdict: Verdict) -> tuple[str, str, str, str]:
     target, value = verdict.target, verdict.value
     bound = f"{'≥' if target.at_least else '≤'} {target.limit:g}{target.unit}"
     shown = "-" if value is None else f"{_short(value)}{target.unit}"
@@ -128,15 +130,15 @@ def _short(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _plain(value: Any) -> str:
+def plain(value: Any) -> str:
     if isinstance(value, list):
-        return ", ".join(map(_plain, value))
+        return ", ".join(map(plain, value))
     if isinstance(value, float):
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
