@@ -27,7 +27,8 @@ lint: venv-test  ## style, types, generated code
 	$(BIN)/python -m proto.generate --check
 
 sim: venv-test  ## simulated faults until stopped; SEED= plays one again, HISTORIES= so many
-	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED)) $(if $(HISTORIES),--histories $(HISTORIES))
+	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED)) \
+		$(if $(HISTORIES),--histories $(HISTORIES)) $(if $(WRITE),--write)
 
 fuzz: venv-test  ## damaged input without end; TARGET=… SECONDS=… SEED=… CASE=… INPUT=…
 	@$(BIN)/python -m tests.fuzz --target="$(TARGET)" --seconds="$(SECONDS)" --seed="$(SEED)" \

@@ -2,6 +2,7 @@
 
 Each benchmark has a process of its own: what one leaves in memory does not slow the next. The exit
 status is 0 also when a target is missed (the table says so), and 1 when a benchmark failed to run.
+A benchmark that is also a proof is shown with the proofs, and can be written alone.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from benchmarks import report
+from benchmarks import proofs, report
 from benchmarks.report import ROOT, Outcome
 from benchmarks.suite import SUITE, Benchmark
 
 RESULTS = ROOT / ".cache" / "bench" / "results.json"
-PAGE = ROOT / "docs" / "performance.md"
 TIMEOUT_S = 900
 _BY_NAME = {benchmark.name: benchmark for benchmark in SUITE}
+_PROOFS = {proof.name for proof in proofs.PROOFS}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures = _BY_NAME[chosen.child].run(quick=chosen.quick)
         chosen.json.write_text(json.dumps(figures))
         return 0
-    if chosen.write and (chosen.only or chosen.quick):
+    if chosen.page:
+        proofs.refresh()
+        print(f"written: the proofs in {proofs.PAGE.relative_to(ROOT)}")
+        return 0
+    if chosen.write and (chosen.quick or set(chosen.only or ()) - _PROOFS):
         print("--write needs every benchmark in full: leave out --only and --quick")
         return 2
     machine = report.machine()
@@ -54,9 +60,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"all figures: {os.path.relpath(chosen.json)}")
     failed = any(outcome.failure for outcome in outcomes)
     if chosen.write and not failed:
-        PAGE.write_text(report.page(outcomes, machine))
-        print(f"written: {PAGE.relative_to(ROOT)}")
+        _write(outcomes, machine)
+        print(f"written: {proofs.PAGE.relative_to(ROOT)}")
     return int(failed)
+
+
+def _write(outcomes: Sequence[Outcome], machine: Mapping[str, Any]) -> None:
+    """The page anew if all were run; of those that are proofs, their part of it."""
+    for outcome in outcomes:
+        name = outcome.benchmark.name
+        if name in _PROOFS:
+            command = f".venv/bin/python -m benchmarks --only {name}"
+            proofs.record(name, command=command, figures=outcome.figures, machine=machine)
+    measured = [outcome for outcome in outcomes if outcome.benchmark.name not in _PROOFS]
+    if measured:
+        proofs.PAGE.write_text(report.page(measured, machine, proofs=proofs.section()))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -75,6 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="tiny: only to see that it runs")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md anew")
+    parser.add_argument(
+        "--page", action="store_true", help="only put the kept proofs into docs/performance.md"
+    )
     parser.add_argument("--child", choices=_BY_NAME, help=argparse.SUPPRESS)
     return parser
 

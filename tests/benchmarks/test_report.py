@@ -57,12 +57,13 @@ def test_a_benchmark_that_failed_has_met_nothing():
 
 def test_the_page_has_targets_machine_and_every_figure():
     outcome = Outcome(BENCHMARK, 61.0, {"thing_s": 1.5, "rate": 1.75, "all_s": [1.25, 2]})
-    page = report.page([outcome], MACHINE)
+    page = report.page([outcome], MACHINE, proofs="## Proofs")
     assert "| the time of a thing | 1.5 s | ≤ 2 s | met |" in page
     assert "| cores | 2 |" in page
     assert "| `all_s` | 1.25, 2 |" in page
     assert "takes about 2 minutes" in page
     assert "`make bench`" in page
+    assert page.index("## Proofs") < page.index("## Machine")
 
 
 def test_a_failing_child_makes_the_exit_status_1(monkeypatch, tmp_path, capfd):

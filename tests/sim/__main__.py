@@ -1,7 +1,7 @@
 """`make sim`: histories until it is stopped, or so many of them, or one again.
 
 python -m tests.sim                     from a seed of this moment, on every core
-python -m tests.sim --histories 10000   so many, and the figures of docs/performance.md
+python -m tests.sim --histories 10000   so many; with --write to docs/performance.md
 python -m tests.sim --seed 4711         one, and a failure's plan made as small as it gets
 """
 
@@ -12,7 +12,6 @@ import gc
 import json
 import multiprocessing
 import os
-import platform
 import signal
 import sys
 import time
@@ -23,6 +22,7 @@ from itertools import count, islice
 from types import FrameType
 from typing import Any
 
+from benchmarks import proofs, report
 from tests.sim.history import Played, play, play_seed
 from tests.sim.plan import draw
 from tests.sim.shrinking import shrunk
@@ -117,15 +117,17 @@ class Tally:
     def figures(self, workers: int) -> dict[str, Any]:
         """For docs/performance.md."""
         took_s = time.monotonic() - self.began_s
+        cpu_ms = self.cpu_s / max(1, self.sums["histories"]) * 1000
         return {
             **self.sums,
-            "failed": [one.seed for one in self.failed],
+            "failing_seeds": len(self.failed),
+            "failed": [str(one.seed) for one in self.failed],
             "seconds": round(took_s, 1),
             "per_10_minutes": round(self.sums["histories"] / took_s * 600),
-            "cpu_ms_per_history": round(self.cpu_s / max(1, self.sums["histories"]) * 1000, 1),
+            "cpu_ms_per_history": round(cpu_ms, 1),
+            # What the machine could do if nobody else used it.
+            "per_10_minutes_by_processor_time": round(workers * 600_000 / cpu_ms),
             "workers": workers,
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python"
-            f" {platform.python_version()}",
         }
 
 
@@ -134,7 +136,8 @@ def tell_failure(failed: Failed) -> None:
     print(f"again: make sim SEED={failed.seed}\n", flush=True)
 
 
-def run_many(first: int, histories: int | None, workers: int) -> int:
+def run_many(first: int, histories: int | None, workers: int, *, write: bool = False) -> int:
+    machine = report.machine()
     print(f"histories from seed {first} on {workers} cores; stop with Ctrl-C", flush=True)
     tally = Tally()
     context = multiprocessing.get_context("fork")
@@ -145,7 +148,11 @@ def run_many(first: int, histories: int | None, workers: int) -> int:
         except KeyboardInterrupt:
             pool.terminate()
     print(tally.line())
-    print(json.dumps(tally.figures(workers), indent=2))
+    figures = {"first_seed": str(first), **tally.figures(workers)}
+    print(json.dumps(figures, indent=2))
+    if write:
+        command = f"make sim HISTORIES={histories}"
+        print(proofs.record("simulation", command=command, figures=figures, machine=machine))
     return 1 if tally.failed else 0
 
 
@@ -184,11 +191,14 @@ def main() -> int:
     parser.add_argument("--histories", type=int, help="stop after so many")
     parser.add_argument("--from", dest="first", type=int, help="the first seed of many")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--write", action="store_true", help="into docs/performance.md")
     given = parser.parse_args()
+    if given.write and given.histories is None:
+        parser.error("--write needs --histories: the figures of so many")
     if given.seed is not None:
         return run_one(given.seed)
     first = time.time_ns() // 1_000_000 % 10**9 if given.first is None else given.first
-    return run_many(first, given.histories, given.workers)
+    return run_many(first, given.histories, given.workers, write=given.write)
 
 
 if __name__ == "__main__":
