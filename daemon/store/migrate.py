@@ -1,19 +1,17 @@
 """Bring a database to the schema of this version, or say clearly why that cannot be.
 
 Each migration runs in one transaction, DDL included (both engines can), so it is applied as a
-whole or not at all.
+whole or not at all. Alembic runs them, and is imported only for that: most starts and commands find
+the schema as it should be.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
+from typing import Literal
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, column, inspect, select, table
 from sqlalchemy.exc import DBAPIError
 
 from actors.ports import PersistentError
@@ -22,9 +20,12 @@ from daemon.store.errors import display, explain, parse_url
 from daemon.store.schema import metadata
 
 _FOLDER = Path(__file__).parent / "migrations"
+_HEAD = "head"
+_VERSION = table("alembic_version", column("version_num"))
+"""Alembic's own, of one row."""
 
 
-def upgrade(url: str, revision: str = "head") -> str:
+def upgrade(url: str, revision: str = _HEAD) -> str:
     """Bring the database at `url` to `revision`; returns the revision it then has.
 
     Raises PersistentError (in use, newer, not ours) or TransientError; nothing is changed then.
@@ -38,7 +39,7 @@ def downgrade(url: str, revision: str) -> str | None:
     def down(connection: Connection) -> None:
         check(connection)
         with connection.begin():
-            command.downgrade(_config(connection), revision)
+            _alembic("downgrade", connection, revision)
 
     return _with_writer(url, down)
 
@@ -57,21 +58,22 @@ def current(url: str) -> str | None:
 
 def head() -> str:
     """The newest revision that this version knows."""
-    found = ScriptDirectory(str(_FOLDER)).get_current_head()
-    assert found is not None
-    return found
+    return max(revisions())
 
 
 def revision_of(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
+    """None when it is empty, or not a tallyd database."""
+    found = _revisions_of(connection, set(inspect(connection).get_table_names()))
+    return found[0] if found else None
 
 
 def check(connection: Connection) -> None:
     """Raise PersistentError unless the database is empty or of a version known to this one."""
     where = f"database.url ({display(connection.engine.url)})"
     with connection.begin():
-        heads = MigrationContext.configure(connection).get_current_heads()
-        tables = set(inspect(connection).get_table_names()) - {"alembic_version"}
+        tables = set(inspect(connection).get_table_names())
+        heads = _revisions_of(connection, tables)
+    tables.discard(_VERSION.name)
     if len(heads) > 1:
         raise PersistentError(f"{where} is half migrated (at {', '.join(heads)}); restore a backup")
     ours = tables & set(metadata.tables)
@@ -90,21 +92,22 @@ def check(connection: Connection) -> None:
             )
 
 
-def upgrade_connection(connection: Connection, revision: str = "head") -> None:
+def upgrade_connection(connection: Connection, revision: str = _HEAD) -> None:
     """As `upgrade`, on the connection that writes."""
     check(connection)
     with connection.begin():
-        command.upgrade(_config(connection), revision)
+        if revision_of(connection) != (head() if revision == _HEAD else revision):
+            _alembic("upgrade", connection, revision)
 
 
 def upgrade_within(connection: Connection, revision: str) -> None:
     """As `upgrade`, without a look at what is there, in the transaction that is open."""
-    command.upgrade(_config(connection), revision)
+    _alembic("upgrade", connection, revision)
 
 
 def revisions() -> set[str]:
-    """All that this version knows."""
-    return {script.revision for script in ScriptDirectory(str(_FOLDER)).walk_revisions()}
+    """All that this version knows: four digits each, and the newest is the greatest."""
+    return {file.stem[1:5] for file in _FOLDER.glob("versions/v[0-9]*.py")}
 
 
 def require_head(connection: Connection) -> None:
@@ -136,8 +139,17 @@ def _failure(error: DBAPIError, database: Database) -> Exception:
     return explain(error, database.url) or error
 
 
-def _config(connection: Connection) -> Config:
+def _revisions_of(connection: Connection, tables: Container[str]) -> Sequence[str]:
+    if _VERSION.name not in tables:
+        return ()
+    return connection.scalars(select(_VERSION.c.version_num)).all()
+
+
+def _alembic(act: Literal["upgrade", "downgrade"], connection: Connection, revision: str) -> None:
+    from alembic import command  # noqa: PLC0415 - slow, and seldom needed
+    from alembic.config import Config  # noqa: PLC0415 - as above
+
     config = Config()
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     config.attributes["connection"] = connection
-    return config
+    getattr(command, act)(config, revision)

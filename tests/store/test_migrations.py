@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, inspect, text
 
 from actors.ports import Account, PersistentError
@@ -38,6 +41,12 @@ def tables(url: str) -> set[str]:
 def difference(connection: Connection) -> list[Any]:
     context = MigrationContext.configure(connection, opts={"compare_type": True})
     return list(compare_metadata(context, metadata))
+
+
+def test_the_newest_revision_is_the_one_that_alembic_finds() -> None:
+    script = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
+    assert migrate.head() == script.get_current_head()
+    assert migrate.revisions() == {one.revision for one in script.walk_revisions()}
 
 
 def test_up_down_and_up_again(sql_url: str) -> None:
@@ -175,7 +184,7 @@ async def test_a_migration_that_fails_leaves_nothing_behind(
         upgrade(config, revision)
         fail(config.attributes["connection"], revision)
 
-    upgrade = migrate.command.upgrade
+    upgrade = command.upgrade
     monkeypatch.setattr("alembic.command.upgrade", upgrade_then_fail)
     with pytest.raises(RuntimeError):
         migrate.upgrade(sql_url)
