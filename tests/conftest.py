@@ -6,4 +6,8 @@ import os
 # become another program, and crash there. Starting PostgreSQL as another user needs such a fork.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
 
-pytest_plugins = ["tests.helpers.fixtures", "tests.helpers.no_silent_skips"]
+pytest_plugins = [
+    "tests.helpers.collecting",
+    "tests.helpers.fixtures",
+    "tests.helpers.no_silent_skips",
+]
