@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PREFIX ?= /usr/local
 
-.PHONY: help run test sim fuzz bench lint proto install clean venv venv-test
+.PHONY: help run test sim crash fuzz bench lint proto install clean venv venv-test
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1 \t/p' Makefile | expand -t 22
@@ -29,6 +29,11 @@ lint: venv-test  ## style, types, generated code
 sim: venv-test  ## simulated faults until stopped; SEED= plays one again, HISTORIES= so many
 	$(BIN)/python -m tests.sim $(if $(SEED),--seed $(SEED)) \
 		$(if $(HISTORIES),--histories $(HISTORIES)) $(if $(WRITE),--write)
+
+crash: venv-test  ## kill -9 while payments flow; KILLS=300 DATABASE=sqlite|postgres|both SEED= JOBS=2
+	@$(BIN)/python -m tests.nodes.install btc ltc evm postgres
+	@$(BIN)/python -m tests.crash $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(DATABASE),--database $(DATABASE)) $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
 
 fuzz: venv-test  ## damaged input without end; TARGET=… SECONDS=… SEED=… CASE=… INPUT=…
 	@$(BIN)/python -m tests.fuzz --target="$(TARGET)" --seconds="$(SECONDS)" --seed="$(SEED)" \

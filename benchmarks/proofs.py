@@ -62,6 +62,7 @@ PROOFS = (
             Target("`kill -9` while payments flow", "kills", 300, unit="", at_least=True),
             Target("the same, events and payments lost", "lost", 0, unit=""),
             Target("the same, doubled", "doubled", 0, unit=""),
+            Target("the same, wrong in another way", "wrong", 0, unit=""),
         ),
     ),
     Proof(

@@ -48,9 +48,17 @@ def told(event: dict[str, Any]) -> Told:
 class LogReader(ABC, threading.Thread):
     """Collects events until stopped."""
 
-    def __init__(self, name: str, *, filters: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        filters: dict[str, str] | None = None,
+        remember_every: int = REMEMBER_EVERY,
+    ) -> None:
+        """With `remember_every` 1 it goes on exactly where it was, and gets nothing twice."""
         super().__init__(name=name, daemon=True)
         self.filters = filters or {}
+        self._remember_every = remember_every
         self.breaks = 0
         """Connections that ended."""
         self.problem: BaseException | None = None
@@ -98,7 +106,7 @@ class LogReader(ABC, threading.Thread):
                 assert event.seq == before + 1, (self.name, event, before)
             before = event.seq
             self.raw.append(event)
-            if number % REMEMBER_EVERY == 0:
+            if number % self._remember_every == 0:
                 self._place = event.seq
 
     @abstractmethod
