@@ -221,7 +221,7 @@ class Router:
     def _payees(self, tx: ChainTx) -> dict[UUID, tuple[Output, ...]]:
         payees: dict[UUID, list[Output]] = {}
         for output in tx.outputs:
-            invoice_id = self.index.destinations.get(output.destination)
+            invoice_id = self.index.owner(output.destination)
             if invoice_id is not None and output.amount_base > 0:
                 payees.setdefault(invoice_id, []).append(output)
         return {invoice_id: _bounded(outputs) for invoice_id, outputs in payees.items()}
@@ -230,7 +230,7 @@ class Router:
         """Tell whom a transaction seems to pay, and does not."""
         found: dict[UUID, list[RefusedOutput]] = {}
         for output in tx.refused:
-            invoice_id = self.index.destinations.get(output.destination)
+            invoice_id = self.index.owner(output.destination)
             if invoice_id is not None:
                 found.setdefault(invoice_id, []).append(output)
         for invoice_id, outputs in found.items():

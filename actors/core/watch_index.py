@@ -31,8 +31,11 @@ class WatchIndex:
     )
 
     def __init__(self) -> None:
-        self.destinations: dict[bytes, UUID] = {}
-        """scriptPubKey or address bytes → the one invoice that owns it, for ever."""
+        self.destinations: dict[bytes, int] = {}
+        """scriptPubKey or address bytes → the one invoice that owns it, for ever: its id's `int`.
+
+        It grows with every invoice there ever was, and a UUID would cost 64 bytes more of each.
+        """
         self.sizes: set[int] = set()
         """Lengths of all destinations: what has another length needs no look-up."""
         self.conflicts: dict[bytes, bytes] = {}
@@ -52,9 +55,16 @@ class WatchIndex:
 
     def watch(self, destination: bytes, invoice_id: UUID) -> None:
         """Watch `destination` for ever. An address belongs to one invoice only: asserted."""
-        owner = self.destinations.setdefault(destination, invoice_id)
+        owner = self.destinations.setdefault(destination, invoice_id.int)
         self.sizes.add(len(destination))
-        assert owner == invoice_id, f"address reused: {destination.hex()} of invoice {owner}"
+        assert owner == invoice_id.int, (
+            f"address reused: {destination.hex()} of invoice {UUID(int=owner)}"
+        )
+
+    def owner(self, destination: bytes) -> UUID | None:
+        """The invoice that owns it."""
+        found = self.destinations.get(destination)
+        return None if found is None else UUID(int=found)
 
     def update(self, before: Invoice | None, after: Invoice) -> None:
         """Follow one invoice's change of state: index what `after` waits for, drop the rest."""

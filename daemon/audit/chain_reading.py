@@ -72,7 +72,7 @@ class ChainReading:
     def watch(self, invoice: Invoice) -> UUID | None:
         """Look for payments to the invoice from now on; the other invoice that has its address."""
         terms = invoice.terms
-        owner = self.index.destinations.get(terms.destination)
+        owner = self.index.owner(terms.destination)
         if owner is not None and owner != terms.invoice_id:
             return owner
         self.index.watch(terms.destination, terms.invoice_id)
@@ -125,7 +125,7 @@ class ChainReading:
         waiting: dict[UUID, list[Placed]] = {}
         for tx in snapshot.txs:
             for output in tx.outputs:
-                invoice_id = self.index.destinations.get(output.destination)
+                invoice_id = self.index.owner(output.destination)
                 if invoice_id is not None and output.amount_base > 0:
                     waiting.setdefault(invoice_id, []).append(Placed(output, None))
         return snapshot, waiting
@@ -143,14 +143,13 @@ class ChainReading:
                 await blocks.aclose()
 
     def _take(self, block: BlockRef, txs: tuple[ChainTx, ...]) -> None:
-        owners = self.index.destinations
         for tx in txs:
             for output in tx.outputs:
-                invoice_id = owners.get(output.destination)
+                invoice_id = self.index.owner(output.destination)
                 if invoice_id is not None and output.amount_base > 0:
                     self.paid(invoice_id).outputs[output.outpoint] = Placed(output, block)
             for refused in tx.refused:
-                invoice_id = owners.get(refused.destination)
+                invoice_id = self.index.owner(refused.destination)
                 if invoice_id is not None:
                     self.paid(invoice_id).refused[refused.outpoint] = block.height
         self._blocks.append(block)

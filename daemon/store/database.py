@@ -206,7 +206,8 @@ def _pragmas(*, writes: bool) -> tuple[str, ...]:
             "journal_mode = WAL",
             "synchronous = FULL",
             "journal_size_limit = 67108864",
-            "cache_size = -65536",
+            # Four times as much saves no time at 75 MB of data: the kernel has the rest anyway.
+            "cache_size = -16384",
             *common,
         )
     # A start reads everything once: what a reader would keep of it, the kernel has anyway.

@@ -40,7 +40,7 @@ EVENTS = {
     Habit.LATE: 5,
 }
 EVENTS_PER_INVOICE = sum(WEIGHTS[one] * EVENTS[one] for one in Habit) / sum(WEIGHTS.values())
-PATIENT_S = 900
+PATIENT_S = 300
 SHORT_S = 12
 """Of an invoice that is to expire: 10 s is the least that there is."""
 AFTER_DEADLINE_S = 2.5
