@@ -24,7 +24,7 @@ from tests.helpers.receiver import is_signed
 from tests.load.team import Board, Count, Faults, Heard, Merchant, digest_of
 
 RETRY_S = 0.2
-POLLS_PER_EVENT = 0.5
+POLLS_PER_EVENT = 0.25
 LONG_POLL_S = 3
 _OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 _REFUSED = b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n"
