@@ -40,7 +40,7 @@ fuzz: venv-test  ## damaged input without end; TARGET=… SECONDS=… SEED=… C
 		--case="$(CASE)" --input="$(INPUT)"
 
 bench: venv-test  ## the figures of docs/performance.md, as a table and JSON
-	@$(BIN)/python -m tests.nodes.install btc
+	@$(BIN)/python -m tests.nodes.install btc postgres
 	@$(BIN)/python -m benchmarks
 
 proto: venv-test  ## regenerate the code beside the .proto files

@@ -25,7 +25,7 @@ import trio
 
 from actors.core.chain_events import ChainTx, MempoolChanged, OutPoint, Output
 from actors.core.decision import create
-from actors.core.events import Terms
+from actors.core.events import InvoiceCreated, Terms
 from actors.core.invoice import Invoice, evolve
 from actors.core.watch_index import WatchIndex
 from actors.invoice_actor import InvoiceActors
@@ -152,14 +152,15 @@ def _prepare(path: Path, count: int) -> None:
 
 def _parts(count: int) -> Iterator[list[Committed]]:
     facts: list[Committed] = []
-    for seq, invoice in enumerate(_invoices(count), 1):
-        facts.append(Committed(seq, None, create(invoice.terms), invoice))
+    for seq, (created, invoice) in enumerate(open_invoices(count), 1):
+        facts.append(Committed(seq, None, created, invoice))
         if seq % _PART == 0 or seq == count:
             yield facts
             facts = []
 
 
-def _invoices(count: int) -> Iterator[Invoice]:
+def open_invoices(count: int) -> Iterator[tuple[InvoiceCreated, Invoice]]:
+    """The same in every run: each with what created it."""
     rng = random.Random(11)
     users = [UUID(int=rng.getrandbits(128)) for _ in range(USERS)]
     now_ms = int(time.time() * 1000)
@@ -184,7 +185,7 @@ def _invoices(count: int) -> Iterator[Invoice]:
                 watch_depth=100,
             )
         )
-        yield evolve(None, first)
+        yield first, evolve(None, first)
 
 
 # --- the way of one payment -----------------------------------------------------------------------
@@ -228,7 +229,7 @@ async def _furnished(
         chain="btc", store=store, nursery=nursery, changed=router.note, log=RecordingLog()
     )
     owned = []
-    for invoice in _invoices(count):
+    for _, invoice in open_invoices(count):
         router.index.watch(invoice.terms.destination, invoice.terms.invoice_id)
         owned.append(await actors.create(invoice.terms))
     return router, actors, owned

@@ -148,6 +148,21 @@ SUITE = (
         quick={"invoices": 5_000, "starts": 1, "idle_s": 1.0, "payments": 40},
     ),
     Benchmark(
+        "recovery",
+        "benchmarks.recovery",
+        "run",
+        (
+            Target(
+                "`kill -9` with 100 k open invoices → serving, SQLite",
+                "sqlite_recovery_s",
+                5,
+                unit=" s",
+            ),
+            Target("the same, PostgreSQL", "postgres_recovery_s", 5, unit=" s"),
+        ),
+        quick={"invoices": 2_000, "kills": 1},
+    ),
+    Benchmark(
         "evm",
         "benchmarks.evm",
         "run",

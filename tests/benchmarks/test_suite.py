@@ -11,14 +11,20 @@ from benchmarks.report import ROOT
 from benchmarks.suite import SUITE
 from tests.nodes.install import find, how_to_install
 
-NEEDS_A_NODE = {"latency": "btc", "house": "btc", "ton-follow": "ton", "payment-page": "btc"}
+NEEDS = {
+    "latency": ["btc"],
+    "house": ["btc"],
+    "recovery": ["btc", "postgres"],
+    "ton-follow": ["ton"],
+    "payment-page": ["btc"],
+}
 
 
 @pytest.mark.parametrize("benchmark", SUITE, ids=lambda benchmark: benchmark.name)
 def test_a_benchmark_runs_in_small_and_reports_its_figures(benchmark, tmp_path):
-    node = NEEDS_A_NODE.get(benchmark.name)
-    if node is not None and find(node) is None:
-        pytest.skip(how_to_install(node))
+    for part in NEEDS.get(benchmark.name, []):
+        if find(part) is None:
+            pytest.skip(how_to_install(part))
     results = tmp_path / "results.json"
     command = [sys.executable, "-m", "benchmarks", "--quick", "--only", benchmark.name]
     ran = subprocess.run(
