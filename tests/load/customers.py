@@ -41,8 +41,8 @@ EVENTS = {
 }
 EVENTS_PER_INVOICE = sum(WEIGHTS[one] * EVENTS[one] for one in Habit) / sum(WEIGHTS.values())
 PATIENT_S = 300
-SHORT_S = 12
-"""Of an invoice that is to expire: 10 s is the least that there is."""
+SHORT_S = 10
+"""Of an invoice that is to expire: the least that there is."""
 AFTER_DEADLINE_S = 2.5
 BEFORE_DEADLINE_S = 4.0
 """Nobody pays so shortly before a deadline: on a busy machine it could be either."""

@@ -10,8 +10,8 @@ WARM_UP = 0.1
 """The part of a run that is not judged: caches fill, nothing that is kept for a time goes yet."""
 LIMIT = 0.05
 """Growth below this is none."""
-MIN_SAMPLES = 20
-"""Judged; with fewer, one sample decides."""
+JUDGED_S = 1_200.0
+"""Shorter runs say nothing: the daemon's caches are filling."""
 
 
 def percentile(ascending: Sequence[float], percent: float) -> float:
@@ -50,12 +50,12 @@ class Growth:
     """The fitted line's slope."""
     late_to_early: float
     """The mean of the last tenth of the run to that of the tenth after the warm-up."""
-    samples: int
-    """Judged: after the warm-up."""
+    end_s: float
+    """How long the run was."""
 
     @property
     def verdict(self) -> str:
-        if self.samples < MIN_SAMPLES:
+        if self.end_s < JUDGED_S:
             return "too short to judge"
         return "flat" if self.share < LIMIT else "GROWING"
 
@@ -72,7 +72,7 @@ def growth(points: Sequence[tuple[float, float]], *, end_s: float) -> Growth:
         share=slope * (end_s - begin_s) / start,
         per_hour=slope * 3600,
         late_to_early=late / early,
-        samples=len(warm),
+        end_s=end_s,
     )
 
 

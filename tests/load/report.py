@@ -73,7 +73,7 @@ class Report:
         named = {"resident": "rss_bytes", "private": "uss_bytes", "proportional": "pss_bytes"}
         return {
             name: growth(
-                [(one.at_s, getattr(one, attribute)) for one in samples], end_s=found.ran_s
+                [(one.at_s, getattr(one, attribute)) for one in samples], end_s=samples[-1].at_s
             )
             for name, attribute in named.items()
         }

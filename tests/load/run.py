@@ -205,10 +205,10 @@ class _Stage:
         except KeyboardInterrupt:
             return True
         else:
-            self._sampler.take(self._board[Count.STREAMED])
             return False
         finally:
             self.ran_s = time.monotonic() - self._began
+            self._sampler.take(self._board[Count.STREAMED])
 
     def end(self) -> tuple[ShopReport, tuple[dict[str, int], dict[str, list[str]]]]:
         """No new customers; wait until all have paid, and everybody has heard of it."""
@@ -243,7 +243,9 @@ class _Stage:
             self._next_block = max(self._next_block + self._options.block_s, now)
             self._mine()
         if now >= self._next_word:
-            self._next_word = now + (1 if sys.stdout.isatty() else 10)
+            self._next_word = now + (
+                1 if sys.stdout.isatty() else min(10, self._options.seconds / 6)
+            )
             self._word(now - self._began)
         time.sleep(_TICK_S)
 
