@@ -342,5 +342,6 @@ def published(log_id: str, committed: Committed) -> Published:
         terms.user_id,
         committed.after.version,
         terms.asset,
-        orjson.dumps(data),
+        # A copy: what orjson returns holds on to a buffer of 4 KB, and the tail is kept.
+        bytes(memoryview(orjson.dumps(data))),
     )

@@ -131,7 +131,7 @@ def _text(tag: bytes, value: str) -> bytes:
     return tag + varint(len(content)) + content if content else b""
 
 
-@lru_cache(maxsize=16_384)
+@lru_cache(maxsize=4096)
 def _uuid(tag: bytes, value: UUID) -> bytes:
     return tag + b"\x24" + str(value).encode()
 

@@ -211,7 +211,7 @@ def _pragmas(*, writes: bool) -> tuple[str, ...]:
             *common,
         )
     # A start reads everything once: what a reader would keep of it, the kernel has anyway.
-    return (*common, "cache_size = -8192", "query_only = ON")
+    return (*common, "cache_size = -2048", "query_only = ON")
 
 
 def _postgres_engine(url: URL, pool: type[QueuePool | NullPool]) -> Engine:
