@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PREFIX ?= /usr/local
 
-.PHONY: help run test sim crash fuzz bench lint proto install clean venv venv-test
+.PHONY: help run test sim crash load fuzz bench lint proto install clean venv venv-test
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1 \t/p' Makefile | expand -t 22
@@ -34,6 +34,12 @@ crash: venv-test  ## kill -9 while payments flow; KILLS=300 DATABASE=sqlite|post
 	@$(BIN)/python -m tests.nodes.install btc ltc evm postgres
 	@$(BIN)/python -m tests.crash $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED)) \
 		$(if $(DATABASE),--database $(DATABASE)) $(if $(JOBS),--jobs $(JOBS)) $(if $(WRITE),--write)
+
+load: venv-test  ## as 200 merchants, for an hour; RATE=100 MINUTES=60 MERCHANTS=200 DATABASE=postgres
+	@$(BIN)/python -m tests.nodes.install btc $(filter postgres,$(DATABASE))
+	@$(BIN)/python -m tests.load $(if $(RATE),--rate $(RATE)) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(MERCHANTS),--merchants $(MERCHANTS)) $(if $(DATABASE),--database $(DATABASE)) \
+		$(if $(WRITE),--write)
 
 fuzz: venv-test  ## damaged input without end; TARGET=… SECONDS=… SEED=… CASE=… INPUT=…
 	@$(BIN)/python -m tests.fuzz --target="$(TARGET)" --seconds="$(SECONDS)" --seed="$(SEED)" \
