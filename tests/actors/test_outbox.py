@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import AsyncIterator
 from random import Random
 from uuid import UUID
@@ -19,7 +20,9 @@ from actors.outbox import (
     OutboxStatistics,
     Published,
     TooFarBehind,
+    published,
 )
+from actors.ports import Committed
 from daemon.store import MemoryStore
 from tests.helpers.ledger import grow, payment, record, settlement
 from tests.helpers.recording_log import RecordingLog
@@ -302,3 +305,16 @@ async def test_a_cursor_that_cannot_be_one_is_refused_with_what_to_do(house, cur
     assert said in refusal.reason
     assert any(word in refusal.reason for word in ("give the", "connect to", "read again"))
     assert len(refusal.cursor) <= 60
+
+
+async def test_an_event_is_kept_without_the_buffer_of_its_encoder(house):
+    committed: list[Committed] = []
+    with house.hub.listening(committed.extend):
+        await house.create()
+    tracemalloc.start()
+    try:
+        kept = [published("0000000f", committed[0]) for _ in range(500)]
+        each = tracemalloc.get_traced_memory()[0] / len(kept)
+    finally:
+        tracemalloc.stop()
+    assert each < len(kept[0].data) + 1_000  # the encoder's own would be 4 KB

@@ -36,7 +36,8 @@ def test_an_address_belongs_to_one_invoice_for_ever():
     with pytest.raises(AssertionError, match="address reused"):
         index.watch(DESTINATION, BOB)
     index.remove(invoice(ALICE))
-    assert index.destinations == {DESTINATION: ALICE.int}
+    assert index.owner(DESTINATION) == ALICE
+    assert index.owner(b"somebody else's") is None
 
 
 def test_an_unconfirmed_payment_is_waited_for_until_it_is_in_a_block():
