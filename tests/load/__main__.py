@@ -61,11 +61,17 @@ def main() -> int:
 
 def plotted(report: Report, options: Options) -> str:
     ran_s = report.document["ran_s"]
-    title = (
-        f"tallyd under load: {options.rate_per_s:g} events/s asked for, {options.merchants}"
-        f" merchants, {ran_s / 60:.1f} minutes on {options.database} (shaded: warm-up)"
+    subtitle = (
+        f"{options.rate_per_s:g} events/s asked for, {options.merchants} merchants,"
+        f" {ran_s / 60:.1f} minutes on {options.database}; shaded: warm-up"
     )
-    return page(report.curves(), title=title, end_s=ran_s, warm_s=WARM_UP * ran_s)
+    return page(
+        report.document["curves"],
+        title="tallyd under load",
+        subtitle=subtitle,
+        end_s=ran_s,
+        warm_s=WARM_UP * ran_s,
+    )
 
 
 def _parser() -> argparse.ArgumentParser:

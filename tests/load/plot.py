@@ -8,12 +8,12 @@ from xml.sax.saxutils import escape
 
 Points = Sequence[tuple[float, float]]
 
-WIDTH, PANEL, LEFT, RIGHT, TOP = 860, 190, 64, 20, 44
+WIDTH, PANEL, LEFT, RIGHT, TOP = 860, 190, 64, 30, 62
 _GAP = 46
 _STYLE = """
 svg { background: #fff; font: 12px system-ui, sans-serif }
 text { fill: #333 } .title { font-size: 15px; font-weight: 600 } .name { font-weight: 600 }
-.grid { stroke: #ddd } .axis { stroke: #888 } .warm { fill: #888; opacity: .12 }
+.grid { stroke: #ddd } .axis { stroke: #888; fill: none } .warm { fill: #888; opacity: .12 }
 polyline { fill: none; stroke-width: 1.6; stroke-linejoin: round }
 .s0 { stroke: #0b62c4 } .s1 { stroke: #b3540b } .s2 { stroke: #1b7d3d }
 .k0 { fill: #0b62c4 } .k1 { fill: #b3540b } .k2 { fill: #1b7d3d }
@@ -26,7 +26,12 @@ COLOURS = 3
 
 
 def page(
-    panels: Mapping[str, Mapping[str, Points]], *, title: str, end_s: float, warm_s: float
+    panels: Mapping[str, Mapping[str, Points]],
+    *,
+    title: str,
+    subtitle: str,
+    end_s: float,
+    warm_s: float,
 ) -> str:
     """An SVG document; each panel has a name with its unit, and up to COLOURS curves by name.
 
@@ -40,6 +45,7 @@ def page(
         f'width="{WIDTH}" height="{height}" aria-label="{label}">',
         f"<style>{_STYLE}</style>",
         f'<text class="title" x="{LEFT}" y="24">{escape(title)}</text>',
+        f'<text x="{LEFT}" y="44">{escape(subtitle)}</text>',
     ]
     for number, (name, curves) in enumerate(panels.items()):
         top = TOP + number * (PANEL + _GAP) + 18
@@ -76,10 +82,10 @@ def _panel(
     for tick in nice_ticks(end_s / unit_s):
         if (at := x(tick * unit_s)) <= right + 0.5:
             parts.append(f'<path class="axis" d="M{at:.1f} {bottom:.0f}v4"/>')
+            label = f"{tick:g} {unit}"
             parts.append(
-                f'<text x="{at:.1f}" y="{bottom + 17:.0f}" text-anchor="middle">{tick:g}</text>'
+                f'<text x="{at:.1f}" y="{bottom + 17:.0f}" text-anchor="middle">{label}</text>'
             )
-    parts.append(f'<text x="{right}" y="{bottom + 30:.0f}" text-anchor="end">{unit}</text>')
     parts.append(f'<path class="axis" d="M{LEFT} {top:.0f}V{bottom:.0f}H{right}"/>')
     at = float(right)
     for number, (label, points) in reversed(list(enumerate(curves.items()))):

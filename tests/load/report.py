@@ -20,7 +20,7 @@ Timed = list[tuple[int, float]]
 
 
 class Report:
-    """Of one run; `document` is all of it but the curves."""
+    """Of one run; `document` is all of it."""
 
     def __init__(self, found: Findings) -> None:
         self._found = found
@@ -133,6 +133,7 @@ class Report:
             "end": asdict(last),
             "errors": dict(found.faults),
             "error_words": found.fault_words,
+            "curves": self._curves(),
             "samples": [asdict(one) for one in samples],
         }
 
@@ -166,7 +167,7 @@ class Report:
 
     # --- curves -----------------------------------------------------------------------------------
 
-    def curves(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
+    def _curves(self) -> dict[str, dict[str, list[tuple[float, float]]]]:
         """By panel and name: (seconds since the start, value)."""
         found = self._found
         samples = found.sampler.samples
@@ -176,12 +177,15 @@ class Report:
             since = [((at - found.began_ns) / 1e9, ms) for at, ms in self.latencies[name]]
             inside = [(at_s, ms) for at_s, ms in since if 0 <= at_s <= found.ran_s]
             return [
-                (at_s, percentile(sorted(values), 99))
+                (min(at_s, found.ran_s), percentile(sorted(values), 99))
                 for at_s, values in binned(inside, width_s=width_s)
             ]
 
         def thin(points: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-            return [(at_s, mean(values)) for at_s, values in binned(points, width_s=width_s)]
+            return [
+                (min(at_s, found.ran_s), mean(values))
+                for at_s, values in binned(points, width_s=width_s)
+            ]
 
         return {
             "memory, MiB": {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.process import cpu_s
+from tests.load.figures import mean
 
 _MEMORY = re.compile(r"^(Rss|Pss|Private_Clean|Private_Dirty):\s+(\d+) kB$", re.MULTILINE)
 _HELD = re.compile(
@@ -72,18 +73,24 @@ class Sampler:
 
     def cpu_shares(self) -> list[tuple[float, float]]:
         """(seconds since the start, share of one core) between each two looks."""
-        pairs = zip(self.samples, self.samples[1:], strict=False)
         return [
             ((one.at_s + two.at_s) / 2, (two.cpu_s - one.cpu_s) / (two.at_s - one.at_s))
-            for one, two in pairs
+            for one, two in self._pairs()
         ]
 
     def rates(self) -> list[tuple[float, float]]:
         """(seconds since the start, events per second) between each two looks."""
-        pairs = zip(self.samples, self.samples[1:], strict=False)
         return [
             ((one.at_s + two.at_s) / 2, (two.events - one.events) / (two.at_s - one.at_s))
-            for one, two in pairs
+            for one, two in self._pairs()
+        ]
+
+    def _pairs(self) -> list[tuple[Sample, Sample]]:
+        """Two looks in a row; the last two may be too near each other to say what a second had."""
+        pairs = list(zip(self.samples, self.samples[1:], strict=False))
+        spans_s = [two.at_s - one.at_s for one, two in pairs]
+        return [
+            pair for pair, span_s in zip(pairs, spans_s, strict=True) if span_s > mean(spans_s) / 2
         ]
 
 

@@ -10,7 +10,10 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 
 def drawn(panels, **options):
-    text = page(panels, **{"title": "a run", "end_s": 3600.0, "warm_s": 360.0, **options})
+    text = page(
+        panels,
+        **{"title": "a run", "subtitle": "more", "end_s": 3600.0, "warm_s": 360.0, **options},
+    )
     return text, ET.fromstring(text)
 
 
@@ -25,7 +28,7 @@ def test_a_page_has_axes_units_legends_and_every_curve_inside_its_panel():
     )
     lines = list(root.iter(f"{SVG}polyline"))
     assert len(lines) == 3
-    assert {"memory, MiB", "events per second", "resident", "private", "log", "min"} <= {
+    assert {"memory, MiB", "events per second", "resident", "private", "log", "more", "60 min"} <= {
         *texts(root)
     }
     _, _, width, height = map(float, root.attrib["viewBox"].split())
@@ -51,8 +54,8 @@ def test_nothing_measured_is_an_empty_panel():
 
 def test_short_runs_have_seconds():
     _, root = drawn({"x": {"y": [(0.0, 1.0)]}}, end_s=20.0)
-    assert "s" in texts(root)
-    assert "min" not in texts(root)
+    assert "20 s" in texts(root)
+    assert not any("min" in one for one in texts(root))
 
 
 @pytest.mark.parametrize(
