@@ -21,7 +21,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from actors.access_book import Act
 from actors.ports import PersistentError
@@ -39,6 +39,8 @@ SKIP_INDICES = 1000
 """How far indices leap by default; more than a shop gives out between two backups."""
 MAX_SKIP = 1_000_000_000
 BATCH = 1000
+_HALF = 1 << 63
+"""Of what 64 bits hold: the databases' largest integer is one less."""
 BUSY_TIMEOUT_S = 5.0
 
 OnProgress = Callable[[str, int, int], None]
@@ -50,6 +52,10 @@ _TYPES: dict[str, type[sa.types.TypeEngine[Any]]] = {
     "uuid": UuidBytes,
     "boolean": sa.Boolean,
 }
+_WRITTEN: dict[str, type] = {
+    "integer": int, "text": str, "bytes": str, "uuid": str, "boolean": bool,
+}  # fmt: skip
+"""What stands in the file for a value of each kind."""
 _DECODERS: dict[str, Callable[[Any], Any]] = {"bytes": bytes.fromhex, "uuid": UUID}
 
 
@@ -203,7 +209,9 @@ class _Filling:
                 f"holds a table {name!r} that schema {self._header.schema} does not have"
             )
         known = {one["name"] for one in inspector.get_columns(name)}
-        if {column for column, _ in shape.columns} != known:
+        if {column for column, _ in shape.columns} != known or not {
+            kind for _, kind in shape.columns
+        } <= _TYPES.keys():
             raise self._backup.refused(
                 f"holds other columns of {name} than schema {self._header.schema} has"
             )
@@ -211,27 +219,29 @@ class _Filling:
             name, *(sa.column(column, _TYPES[kind]()) for column, kind in shape.columns)
         )
         names = [column for column, _ in shape.columns]
-        decoders = [_DECODERS.get(kind) for _, kind in shape.columns]
+        kinds = [kind for _, kind in shape.columns]
         for batch in _batches(rows):
-            decoded = self._decode(batch, decoders)
-            self._connection.execute(
-                table.insert(), [dict(zip(names, row, strict=True)) for row in decoded]
-            )
+            decoded = self._decode(batch, kinds)
+            try:
+                self._connection.execute(
+                    table.insert(), [dict(zip(names, row, strict=True)) for row in decoded]
+                )
+            except (IntegrityError, DataError) as error:
+                # Only the first line: PostgreSQL's others repeat the row.
+                why = str(error.orig).partition("\n")[0]
+                raise self._backup.refused(
+                    f"holds a row that the table {name} does not take ({why})"
+                ) from error
             self._done += len(batch)
             self._progress("restore", self._done, self._header.rows)
 
-    def _decode(
-        self, batch: Sequence[Sequence[Any]], decoders: Sequence[Callable[[Any], Any] | None]
-    ) -> list[list[Any]]:
+    def _decode(self, batch: Sequence[Sequence[Any]], kinds: Sequence[str]) -> list[list[Any]]:
         try:
             return [
-                [
-                    value if decode is None or value is None else decode(value)
-                    for value, decode in zip(row, decoders, strict=True)
-                ]
+                [_decoded(value, kind) for value, kind in zip(row, kinds, strict=True)]
                 for row in batch
             ]
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError) as error:
             raise self._backup.refused(f"holds a row that cannot be read ({error})") from error
 
     def _check_log(self) -> None:
@@ -247,6 +257,18 @@ class _Filling:
             ) from error
         if tip != self._header.tip or log_names(self._connection).current != self._header.log_id:
             raise self._backup.refused("holds another log than its header says")
+
+
+def _decoded(value: Any, kind: str) -> Any:
+    """Raises ValueError for what is not written as this kind is."""
+    if value is None:
+        return None
+    if not isinstance(value, _WRITTEN[kind]) or isinstance(value, bool) != (kind == "boolean"):
+        raise ValueError(f"a value is no {kind}")
+    if isinstance(value, int) and not -_HALF <= value < _HALF:
+        raise ValueError("a number is too large")
+    decode = _DECODERS.get(kind)
+    return value if decode is None else decode(value)
 
 
 def _batches(rows: Iterator[list[Any]]) -> Iterator[list[list[Any]]]:

@@ -33,6 +33,7 @@ from benchmarks import proofs, report
 from benchmarks.latency import percentile
 from tests.crash.coins import BitcoinCoin, Coin, EvmCoin
 from tests.crash.findings import Finding
+from tests.crash.ports import own_port
 from tests.crash.story import Outcome, Story
 from tests.crash.world import Mix
 from tests.helpers.anvil import AnvilNode
@@ -97,7 +98,13 @@ def play(task: Task) -> Outcome:
             made: list[Coin] = [BitcoinCoin(node, chance, dated=mix.dated) for node in bitcoins]
             return made if anvil is None else [*made, EvmCoin(anvil, chance)]
 
-        daemon = Daemon(task.folder / "state", nodes=tuple(bitcoins), env=env)
+        daemon = Daemon(
+            task.folder / "state",
+            nodes=tuple(bitcoins),
+            env=env,
+            grpc_port=own_port(),
+            http_port=own_port(),
+        )
         return Story(daemon, coins, task.folder, seed=task.seed, kills=task.kills, mix=mix).run()
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from tests.crash.findings import Finding, some
+from tests.crash.ports import own_port
 from tests.helpers.daemon import Daemon
 from tests.helpers.log_readers import Told, told
 from tests.helpers.process import ServerError, wait_until
@@ -26,6 +27,8 @@ class Hooks:
             "patient receiver": Receiver(folder / "patient", seed=seed),
             "moody receiver": Receiver(folder / "moody", seed=seed, refuse=0.1),
         }
+        for receiver in self._receivers.values():
+            receiver.port = own_port()
         self._ids: dict[str, str] = {}
         self.taken = 0
         """Webhooks that were accepted, each once."""

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 import grpc
 
 from tests.helpers.goipay_client import GoiPay, StatusStream, Update
-from tests.helpers.log_readers import RETRY_S
 
+RETRY_S = 0.2
 LIFE_S = 3600.0
 
 
@@ -41,7 +41,7 @@ class StatusReader(threading.Thread):
 
     def run(self) -> None:
         while not self._stopped.is_set():
-            with contextlib.suppress(grpc.RpcError), GoiPay(self._port) as client:
+            with contextlib.suppress(grpc.RpcError), GoiPay(self._port, patient=False) as client:
                 # The stream first: nothing falls between it and the answer.
                 stream = client.watch()
                 self._streams.append(stream)

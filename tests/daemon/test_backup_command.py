@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -379,6 +380,31 @@ def _headless(forger: Forger) -> None:
     forger.lines.insert(0, [1])
 
 
+def _misname(forger: Forger) -> None:
+    forger.lines[list(forger.rows("events"))[2]][0] = "0x3"
+
+
+def _swell(forger: Forger) -> None:
+    forger.lines[next(forger.rows("events"))][4] = 2**63
+
+
+def _repeat(forger: Forger) -> None:
+    rows = list(forger.rows("users"))
+    forger.lines.insert(rows[0], list(forger.lines[rows[0]]))
+
+
+def _empty(forger: Forger) -> None:
+    forger.lines[next(forger.rows("events"))][3] = None
+
+
+def _invent_kind(forger: Forger) -> None:
+    shapes = [
+        replace(one, columns=tuple((name, "colour") for name, _ in one.columns))
+        for one in forger.header.tables
+    ]
+    forger.header = replace(forger.header, tables=tuple(shapes))
+
+
 FORGERIES = {
     "a changed event": (_change_event, "hash chain is broken: event 4 does not follow"),
     "a row too few": (_drop_event, "does not hold what its header says"),
@@ -386,6 +412,11 @@ FORGERIES = {
     "a row too long": (_widen, "holds a row that cannot be read"),
     "a table that is none": (_rename, "holds a table 'recipes'"),
     "rows of no table": (_headless, "has rows before its first table"),
+    "a number that is none": (_misname, "holds a row that cannot be read (a value is no integer)"),
+    "a number too large": (_swell, "holds a row that cannot be read (a number is too large)"),
+    "a row twice": (_repeat, "holds a row that the table users does not take"),
+    "nothing where something must be": (_empty, "holds a row that the table events does not take"),
+    "a kind of value that is none": (_invent_kind, "holds other columns of"),
 }
 
 

@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 from tests.fuzz.engine import Target
-from tests.fuzz.targets import backups, keys, news, nodes, rest, rpc, settings, wires
+from tests.fuzz.targets import (
+    backups,
+    keys,
+    news,
+    nodes,
+    rest,
+    restores,
+    rpc,
+    settings,
+    wires,
+)
 
-MODULES = (rpc, rest, nodes, news, wires, settings, keys, backups)
+MODULES = (rpc, rest, nodes, news, wires, settings, keys, backups, restores)
 TARGETS: dict[str, Target] = {one.name: one for module in MODULES for one in module.TARGETS}
 
 
