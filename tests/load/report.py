@@ -160,6 +160,8 @@ class Report:
         for name, word in _KEPT_LATENCIES.items():
             for part in ("p50", "p99"):
                 kept[f"{word}_ms_{part}"] = round(latency[name].get(part, 0.0), 2)
+        # Near nothing, unless the machine was too busy for what was asked.
+        kept["driver_late_ms_p99"] = round(document["driver_late_ms"]["p99"], 2)
         return kept
 
     def _judged(self) -> list[Growth]:
