@@ -137,7 +137,8 @@ class BitcoinSource:
 
     def read_blocks(self, heights: range, index: WatchIndex) -> BlockReader:
         """The active chain's blocks in order (see ChainSource.read_blocks and BlockReader)."""
-        return BlockReader(self._rpc, heights, index, self._asset)
+        # What is mined has left the mempool; while it is pushed, nobody lists it to find that out.
+        return BlockReader(self._rpc, heights, index, self._asset, mined=self._mempool.forget)
 
     async def read_mempool(self, index: WatchIndex) -> MempoolSnapshot:
         return await self._mempool.snapshot(index)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Self
 
 import trio
@@ -28,8 +29,18 @@ class BlockReader:
     ends, and where a block does not follow the one before: the caller looks for the fork.
     """
 
-    def __init__(self, rpc: BitcoinRpc, heights: range, index: WatchIndex, asset: str) -> None:
+    def __init__(
+        self,
+        rpc: BitcoinRpc,
+        heights: range,
+        index: WatchIndex,
+        asset: str,
+        *,
+        mined: Callable[[bytes], None],
+    ) -> None:
+        """`mined` is told the id of each transaction that is found in a block."""
         self._rpc = rpc
+        self._mined = mined
         self._heights = heights
         self._index = index
         self._asset = asset
@@ -60,6 +71,8 @@ class BlockReader:
                 found = block, match_block(raw, self._index, self._asset)
             except WireError as error:
                 self._rpc.garbage(f"block {height} that cannot be read ({error})", raw[:40].hex())
+            for tx in found[1]:
+                self._mined(tx.txid)
             finished = False
             return found
         finally:
