@@ -244,7 +244,8 @@ class Mempool:
     ) -> None:
         now = trio.current_time()
         await self._matcher.follow(index)
-        for item in wire.as_list(event.get("transactions"), "transactions"):
+        for each in wire.as_list(event.get("transactions"), "transactions"):
+            item = wire.as_object(each, "a transaction")
             if item.get("emulated") is not False or item.get("finality") != "confirmed":
                 # Computed ahead, or in the masterchain already, where it is read.
                 continue

@@ -12,8 +12,9 @@ from tests.fuzz import replay
 from tests.fuzz.conversation import Conversation
 from tests.fuzz.engine import until
 from tests.fuzz.replay import Replay, wired
-from tests.fuzz.targets.nodes import URL, bitcoin_answers, bitcoin_source
+from tests.fuzz.targets.nodes import URL, bitcoin_answers, bitcoin_source, held
 from tests.fuzz.targets.rest import app_of, exchange, request, serving
+from tests.fuzz.targets.streams import ton_news, ton_peer, ton_source
 from tests.fuzz.targets.wires import corpus, watching
 from tests.helpers.house import open_house
 
@@ -102,3 +103,17 @@ def test_a_node_that_answers_the_long_poll_at_once_is_not_asked_without_a_pause(
     began = clock.current_time()
     took_s = trio.run(listen, clock=clock) - began
     assert 3 < asked["waitfornewblock"] <= 11 * took_s
+
+
+def test_a_transaction_on_tons_stream_that_is_no_object_breaks_the_stream_and_nothing_else() -> (
+    None
+):
+    """The whole driver fell over it."""
+    news = [*ton_news()]
+    news[1] = {**news[1], "transactions": [7, *news[1]["transactions"]]}
+    peer, socket = ton_peer({"damages": [], "news": news, "spoilt": {}})
+    clock = trio.testing.MockClock(autojump_threshold=0)
+    talk = trio.run(held, ton_source, peer, corpus("ton"), clock=clock)
+    assert not talk.errors
+    assert talk.outputs
+    assert socket._frames > len(news), "it connected again"

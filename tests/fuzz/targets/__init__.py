@@ -12,10 +12,11 @@ from tests.fuzz.targets import (
     restores,
     rpc,
     settings,
+    streams,
     wires,
 )
 
-MODULES = (rpc, rest, nodes, news, wires, settings, keys, backups, restores)
+MODULES = (rpc, rest, nodes, streams, news, wires, settings, keys, backups, restores)
 TARGETS: dict[str, Target] = {one.name: one for module in MODULES for one in module.TARGETS}
 
 
