@@ -204,9 +204,14 @@ def prepare(connection: Connection) -> LogTip:
     Raises PersistentError when its newest links do not hold.
     """
     with connection.begin():
-        name_log(connection)
-        found = connection.scalar(select(meta.c.key).where(meta.c.key == MARK))
-        if found is None:
-            connection.execute(meta.insert().values(key=MARK, value=""))
-        verify_end(connection)
-        return log.tip(connection)
+        return prepare_within(connection)
+
+
+def prepare_within(connection: Connection) -> LogTip:
+    """As `prepare`, in the transaction that is open."""
+    name_log(connection)
+    found = connection.scalar(select(meta.c.key).where(meta.c.key == MARK))
+    if found is None:
+        connection.execute(meta.insert().values(key=MARK, value=""))
+    verify_end(connection)
+    return log.tip(connection)
