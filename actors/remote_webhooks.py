@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from uuid import UUID, uuid4
 
 import orjson
@@ -110,7 +110,8 @@ class RemoteEngine:
     """The `Engine` of whichever process holds the duty of delivering, perhaps ours."""
 
     def __init__(self, tools: WebhookTools, duties: Duties) -> None:
-        self.tools = replace(tools, sender=RemoteSender(duties))
+        """`tools` send by `RemoteSender`."""
+        self.tools = tools
         self._duties = duties
 
     @asynccontextmanager

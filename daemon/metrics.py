@@ -14,9 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from actors.chain_door import ChainDoor
 from actors.chain_supervisor import ChainFigures, ChainState
+from actors.duties import DutyStatistics, Standing
 from actors.event_hub import HubStatistics
 from actors.ports import StoreStatistics, WallClock
 from actors.webhook_engine import WebhookStatistics
+from daemon.role_metrics import RoleScrape
 from daemon.webhook_metrics import WebhookScrape
 
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -57,6 +59,14 @@ class Metrics:
     ) -> None:
         """Likewise, for webhooks."""
         self._registry.register(WebhookScrape(statistics, clock))
+
+    def watch_roles(
+        self,
+        holders: Callable[[], Mapping[str, Standing | None]],
+        statistics: Callable[[], DutyStatistics],
+    ) -> None:
+        """Likewise, for what several processes share out."""
+        self._registry.register(RoleScrape(holders, statistics))
 
     def render(self) -> bytes:
         """The text exposition format, version 0.0.4."""

@@ -93,6 +93,8 @@ class Servers:
             wallets=house.wallets,
             orders=house.orders,
             brands=house.brands,
+            roles=house.roles.names if house.roles else (),
+            duties=house.roles.holders if house.roles else dict,
             public_url=config.http.public_url,
             trusted_proxies=config.http.trusted_proxies,
         )

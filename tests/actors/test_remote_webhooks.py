@@ -20,6 +20,7 @@ from actors.remote_webhooks import (
     WAKE,
     Lease,
     RemoteEngine,
+    RemoteSender,
 )
 from actors.webhook_desk import WebhookDesk
 from actors.webhooks import NewWebhook, Shown, Webhooks
@@ -71,8 +72,9 @@ async def offices():
     idle = open_world(store, EventHub(log=RecordingLog()))
     # Lent by an engine that hears of nothing.
     async with idle as own, trio.open_nursery() as nursery:
-        tools = replace(own.engine.tools, outbox=Outbox(store, hub))
-        remote = RemoteEngine(tools, board.member())
+        duties = board.member()
+        tools = replace(own.engine.tools, outbox=Outbox(store, hub), sender=RemoteSender(duties))
+        remote = RemoteEngine(tools, duties)
         webhooks = Webhooks(
             store=store,
             engine=remote,
