@@ -302,3 +302,41 @@ async def test_a_cursor_that_cannot_be_one_is_refused_with_what_to_do(house, cur
     assert said in refusal.reason
     assert any(word in refusal.reason for word in ("give the", "connect to", "read again"))
     assert len(refusal.cursor) <= 60
+
+
+class LateStore(MemoryStore):
+    """One of several processes' store: what others have committed is published a little later."""
+
+    def __init__(self, hub: EventHub) -> None:
+        self.waiting = []
+        super().__init__(self.waiting.extend)
+        self._hub = hub
+
+    async def last_seq(self) -> int:
+        await trio.lowlevel.checkpoint()
+        return self._hub.last_seq
+
+    def publish(self, count: int) -> None:
+        batch = self.waiting[:count]
+        del self.waiting[:count]
+        self._hub.publish(batch)
+
+
+async def test_a_reader_who_was_told_elsewhere_what_comes_here_soon_goes_on_from_there():
+    hub = EventHub(log=RecordingLog())
+    store = LateStore(hub)
+    outbox = Outbox(store, hub)
+    for number in range(1, 6):
+        await grow(store, number, user_id=ALICE)
+    store.publish(1)
+    assert await outbox.parse_cursor(3) == 3
+    assert isinstance(await outbox.parse_cursor(6), CursorRefused)
+    assert await outbox.page(3, 10) == ([], 3)
+    async with outbox.follow(3) as follower:
+        assert await follower.take() == ()
+        store.publish(1)
+        assert await follower.take() == ()
+        store.publish(2)
+        assert [event.seq for event in await follower.take()] == [4]
+        store.publish(1)
+        assert [event.seq for event in await follower.take()] == [5]
