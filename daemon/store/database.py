@@ -170,6 +170,7 @@ class PostgresDatabase:
         connection = self._writer.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
             connection.execute(text(f"LISTEN {CHANNEL}"))
+            connection.commit()
         except BaseException:
             connection.close()
             raise

@@ -86,6 +86,8 @@ class Listener:
                 task_status = trio.TASK_STATUS_IGNORED
                 await self._listen(connection)
             finally:
+                # It may be broken: no farewell is to be tried on it.
+                connection.invalidate()
                 connection.close()
 
     async def _listen(self, connection: Connection) -> None:

@@ -35,7 +35,32 @@ AT_ONCE = 100
 KEPT_MS = 60_000
 """How long posts stay, whether answered or not: longer than anybody waits."""
 
+# The server's clock.
 _NOW_MS = literal_column("(extract(epoch FROM clock_timestamp()) * 1000)::bigint", BigInteger)
+
+# In one statement with their notification: there may be a thousand of them in a transaction.
+_ASK = text(
+    """
+    WITH new AS (
+        INSERT INTO posts (id, duty, kind, body, asked_by, asked_at_ms)
+        SELECT CAST(:id AS uuid), :duty, :kind, :body, :asked_by,
+            (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+    )
+    SELECT pg_notify(:channel, :what)
+    """
+)
+_ANSWER = text(
+    """
+    WITH answered AS (
+        UPDATE posts SET answer = :answer, failure = :failure,
+            answered_at_ms = (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+        WHERE id = :id AND begun_by = :process
+        RETURNING asked_by
+    )
+    SELECT pg_notify(:channel, :what || asked_by) FROM answered
+    """
+)
+
 _FAILURES: dict[str, type[TransientError | PersistentError]] = {
     "transient": TransientError,
     "persistent": PersistentError,
@@ -79,9 +104,8 @@ def notify(connection: Connection, what: str) -> None:
 
 
 def ask(connection: Connection, post: Post, *, duty: str, process: str) -> None:
-    values = {**post._asdict(), "duty": duty, "asked_by": process, "asked_at_ms": _NOW_MS}
-    connection.execute(insert(posts).values(values))
-    notify(connection, post_for(duty))
+    values = {**post._asdict(), "duty": duty, "asked_by": process, "channel": CHANNEL}
+    connection.execute(_ASK, {**values, "what": post_for(duty)})
 
 
 def withdraw(connection: Connection, post_id: UUID) -> bool:
@@ -128,14 +152,8 @@ def answer(connection: Connection, post_id: UUID, said: Answer, *, process: str)
             body, failure = str(said).encode()[:MAX_BODY], "transient"
         case PersistentError():
             body, failure = str(said).encode()[:MAX_BODY], "persistent"
-    asker = connection.scalar(
-        update(posts)
-        .where(posts.c.id == post_id, posts.c.begun_by == process)
-        .values(answer=body, failure=failure, answered_at_ms=_NOW_MS)
-        .returning(posts.c.asked_by)
-    )
-    if asker is not None:
-        notify(connection, answer_for(asker))
+    values = {"id": post_id, "process": process, "answer": body, "failure": failure}
+    connection.execute(_ANSWER, {**values, "channel": CHANNEL, "what": answer_for("")})
 
 
 def answers(connection: Connection, post_ids: Collection[UUID]) -> dict[UUID, Answer]:

@@ -57,6 +57,7 @@ class SharedStore(SqlStore):
     ) -> None:
         self.writer = Writer(session, self._committed, breakage)
         super().__init__(database, self.writer)
+        self.listener = listener
         self.duties = SqlDuties(session, listener, write=self._do, read=self._read)
         self.follower = Follower(self._read, on_commit, seq=seq)
 
