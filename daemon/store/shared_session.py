@@ -31,7 +31,7 @@ from daemon.store.session import Session, prepare_within
 APPENDED = "log"
 """Notified with every transaction that appends."""
 
-_TURN = 0x74616C6C796401
+TURN = 0x74616C6C796401
 """The lock that a transaction holds from its first statement to the end of its commit."""
 
 
@@ -109,7 +109,7 @@ def prepare_shared(connection: Connection) -> LogTip:
 
 
 def _take_turn(connection: Connection) -> None:
-    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TURN})
+    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": TURN})
 
 
 def _key(duty: str) -> int:

@@ -9,7 +9,6 @@ from uuid import UUID
 
 import pytest
 import trio
-from sqlalchemy import create_engine, text
 
 from actors.core.invoice import Invoice
 from actors.ports import CommitListener, Committed, PersistentError, TransientError, VersionConflict
@@ -18,6 +17,7 @@ from daemon.store.errors import InUseError
 from tests.helpers.ledger import creation, grow, payment, record, seqs, settlement
 from tests.helpers.log_chain import chain_of
 from tests.helpers.postgres import PostgresServer
+from tests.helpers.sessions import end_sessions, run
 from tests.helpers.tcp_proxy import CuttingProxy
 from tests.store.conftest import ignore
 
@@ -42,25 +42,6 @@ async def processes(url: str, count: int) -> AsyncIterator[list[Hearing]]:
             store = open_shared_store(url, on_commit=one.heard.extend)
             one.store = await stack.enter_async_context(store)
         yield opened
-
-
-def run(url: str, statement: str) -> None:
-    engine = create_engine(url)
-    try:
-        with engine.begin() as connection:
-            connection.execute(text(statement))
-    finally:
-        engine.dispose()
-
-
-def end_sessions(url: str, *, doing: str) -> None:
-    """End those whose last statement was like `doing`, as an administrator does."""
-    run(
-        url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-        " WHERE datname = current_database() AND pid <> pg_backend_pid()"
-        f" AND query LIKE '{doing}'",
-    )
 
 
 async def life(store: SharedStore, number: int) -> None:
