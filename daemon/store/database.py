@@ -28,12 +28,17 @@ CHANNEL = "tallyd"
 _ADVISORY_LOCK = 0x74616C6C7964  # "tallyd"
 _LOCK_NOT_AVAILABLE = "55P03"
 _CONNECT_TIMEOUT_S = 5
+GIVEN_UP_AFTER_S = 4.0
+"""How long a process may stop in the middle of a transaction, which the others wait for: then the
+server ends its session. Less than they wait (`busy_timeout_s`), more than a busy machine takes."""
+
 _SHARED_SETTINGS = (
-    # A machine that vanishes says no farewell: its session, and with it its duties, must end soon.
-    # On a Unix-domain socket these have no effect and need none.
-    "SET tcp_keepalives_idle = 1",
-    "SET tcp_keepalives_interval = 1",
-    "SET tcp_keepalives_count = 2",
+    # A machine that vanishes says no farewell: its session, and with it its duties, must end all
+    # the same. On a Unix-domain socket these have no effect and need none.
+    "SET tcp_keepalives_idle = 2",
+    "SET tcp_keepalives_interval = 2",
+    "SET tcp_keepalives_count = 4",
+    "SET tcp_user_timeout = 10000",
 )
 
 
@@ -181,7 +186,9 @@ class PostgresDatabase:
         suffix, others = "", "another tallyd"
         if self._shared:
             suffix, others = "_shared", "a tallyd that runs without --role"
-            for setting in _SHARED_SETTINGS:
+            patience_ms = int(GIVEN_UP_AFTER_S * 1000)
+            stopped = f"SET idle_in_transaction_session_timeout = {patience_ms}"
+            for setting in (*_SHARED_SETTINGS, stopped):
                 connection.execute(text(setting))
         try:
             # Session-wide, so it ends with the connection. We wait a little for it: the session of

@@ -67,7 +67,7 @@ class Listener:
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Listen until cancelled. `started`: nothing that is notified from now on goes unheard.
 
-        Raises PersistentError when the server refuses us for good.
+        Whatever keeps us from it is said, and tried again: the tables are looked at all the same.
         """
         while True:
             try:

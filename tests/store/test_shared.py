@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
@@ -9,6 +10,7 @@ from uuid import UUID
 
 import pytest
 import trio
+from sqlalchemy import Connection
 
 from actors.core.invoice import Invoice
 from actors.ports import CommitListener, Committed, PersistentError, TransientError, VersionConflict
@@ -241,6 +243,27 @@ async def test_a_commit_in_doubt_is_heard_of_wherever_it_turns_out_to_be_there(
         assert await other.upto(5) == await one.upto(5)
         assert len(one.heard) == 5
         check_told(one.heard)
+
+
+async def test_a_process_that_stops_in_its_turn_is_given_up(
+    shared_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one does whose machine is frozen: the server ends its session, and the others go on."""
+    monkeypatch.setattr("daemon.store.database.GIVEN_UP_AFTER_S", 0.3)
+    stopped, resume = threading.Event(), threading.Event()
+
+    def stop(_connection: Connection) -> None:
+        if not stopped.is_set():
+            stopped.set()
+            resume.wait(60)
+
+    async with processes(shared_url, 2) as (one, other), trio.open_nursery() as nursery:
+        nursery.start_soon(one.store._do, stop)
+        await trio.to_thread.run_sync(stopped.wait)
+        await grow(other.store, 1)
+        resume.set()
+        await grow(one.store, 2)
+        assert seqs(await other.upto(2)) == seqs(await one.upto(2)) == [1, 2]
 
 
 async def test_a_database_that_was_replaced_is_noticed(shared_url: str) -> None:
