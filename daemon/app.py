@@ -118,7 +118,7 @@ async def _house(config: Config) -> AsyncIterator[House]:
     """Store, hub, chains and the service above them, each standing on the one before."""
     clock, metrics, hub = SystemClock(), Metrics(), EventHub(log=get_logger("hub"))
     async with _open_store(config, hub, metrics) as (store, duties):
-        gate = await open_gate(config, store, listens=_listens(config), log=get_logger("access"))
+        gate = await open_gate(config, store, listens=config.roles.serves, log=get_logger("access"))
         # Before the chains: what they are scanned with must be complete when they start.
         keyring = await open_keyring(
             config, store, log=get_logger("keys"), others=await stored_webhooks(store)
@@ -143,7 +143,7 @@ async def _house(config: Config) -> AsyncIterator[House]:
                 clock=clock,
             )
             idempotency = Idempotency(store, clock=clock, log=get_logger("access"))
-            if _listens(config):
+            if config.roles.serves:
                 nursery.start_soon(gate.run)
                 nursery.start_soon(idempotency.run)
             yield House(
@@ -217,15 +217,10 @@ async def _everything(ground: Ground) -> AsyncIterator[Works]:
                     await chain.source.aclose()
 
 
-def _listens(config: Config) -> bool:
-    """Whether the APIs are this process' part."""
-    return config.roles.alone or config.roles.api
-
-
 @asynccontextmanager
 async def _serving(config: Config, house: House) -> AsyncIterator[Servers | None]:
     """Both APIs; None where they are another process' part."""
-    if not _listens(config):
+    if not config.roles.serves:
         yield None
         return
     async with Servers(config, house).serving() as servers:

@@ -140,6 +140,11 @@ class RolesConfig:
         """The one process of its database, with everything in it."""
         return not self.names
 
+    @property
+    def serves(self) -> bool:
+        """Whether it listens."""
+        return self.alone or self.api
+
 
 @dataclass(frozen=True, slots=True)
 class DatabaseConfig:

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.e2e.conftest import check_log_text
@@ -26,6 +27,7 @@ from tests.helpers.bitcoind import BitcoinNode
 from tests.helpers.crew import Crew, RoamingEvents, RoamingStream, lines
 from tests.helpers.daemon import Daemon
 from tests.helpers.goipay_client import GoiPay
+from tests.helpers.google_messages import google_class
 from tests.helpers.log_readers import EventSource, LogReader, StreamReader, Told, told
 from tests.helpers.process import wait_until
 from tests.helpers.receiver import Receiver
@@ -35,6 +37,8 @@ SEED = int(os.environ.get("TALLY_TEST_SEED", "0")) or random.randrange(1, 10**9)
 KILLS = 6
 HAND_OVER_S = 5.0
 AMOUNT = 100_000
+PAUSE_S = 0.25
+"""Between customers: on a small machine they would take the time that the six need."""
 DRAINED_S = 60.0
 
 
@@ -67,7 +71,7 @@ class Market(threading.Thread):
     def run(self) -> None:
         try:
             with ThreadPoolExecutor(4) as pool:
-                while not self._closed.is_set():
+                while not self._closed.wait(PAUSE_S):
                     self._trade(pool)
         except BaseException as error:
             self.problem = error
@@ -250,3 +254,46 @@ def check_webhooks(crew: Crew, webhook_id: str, receiver: Receiver, log: list[To
     for event in taken().values():
         assert event.seq > last[event.invoice_id]
         last[event.invoice_id] = event.seq
+
+
+def test_what_processes_in_roles_say_and_whom_they_keep_out(
+    btc_node, postgres_url, tmp_path, make_daemon
+):
+    """Two roles in one process, and none for the rest."""
+    env = {"TALLY_DATABASE_URL": postgres_url, "TALLY_HTTP_HOST": "127.0.0.1"}
+    one = make_daemon(btc_node, env=env, arguments=("run", "-role", "api", "--role", "watch:BTC"))
+    one.start()
+    status, _, ready = one.http("GET", "/readyz")
+    assert status == 200
+    assert ready["roles"] == ["api", "watch:btc"]
+    assert ready["duties"]["watch:btc"]["holder"].endswith(f" pid {one.pid}")
+    assert ready["duties"]["deliver"] is None
+    figures = one.http("GET", "/metrics")[2]
+    assert 'tallyd_duty_held{duty="watch:btc"} 1.0' in figures
+    assert 'tallyd_duty_held{duty="deliver"} 0.0' in figures
+    assert 'tallyd_chain_state{chain="btc",state="current"} 1.0' in figures
+    assert health(one, "watch:btc") == health(one, "") == "SERVING"
+    assert health(one, "deliver") == "NOT_SERVING"
+    # Nobody delivers: what needs that is refused, and says so.
+    status, _, problem = one.http("POST", "/v1/webhooks", {"url": "https://shop.example/"})
+    assert status == 503
+    assert "deliver" in problem["detail"]
+    checked = one.command("check", "-role", "api").stdout
+    assert "this configuration is for api" in checked
+    assert "deliver: no process has ever done it" in checked
+    assert f"watch:btc: {ready['duties']['watch:btc']['holder']}" in checked
+    alone = one.command("run")
+    assert alone.returncode == 1
+    assert "is in use by another tallyd" in alone.stderr
+
+
+def health(daemon: Daemon, service: str) -> str:
+    request = google_class("grpc.health.v1.HealthCheckRequest")
+    response = google_class("grpc.health.v1.HealthCheckResponse")
+    with grpc.insecure_channel(f"127.0.0.1:{daemon.grpc_port}") as channel:
+        check = channel.unary_unary(
+            "/grpc.health.v1.Health/Check",
+            request_serializer=lambda one: one.SerializeToString(),
+            response_deserializer=response.FromString,
+        )
+        return str(response.ServingStatus.Name(check(request(service=service)).status))
