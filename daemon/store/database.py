@@ -34,11 +34,11 @@ server ends its session. Less than they wait (`busy_timeout_s`), more than a bus
 
 _SHARED_SETTINGS = (
     # A machine that vanishes says no farewell: its session, and with it its duties, must end all
-    # the same. On a Unix-domain socket these have no effect and need none.
-    "SET tcp_keepalives_idle = 2",
-    "SET tcp_keepalives_interval = 2",
-    "SET tcp_keepalives_count = 4",
-    "SET tcp_user_timeout = 10000",
+    # the same, within four seconds. On a Unix-domain socket these have no effect and need none.
+    "SET tcp_keepalives_idle = 1",
+    "SET tcp_keepalives_interval = 1",
+    "SET tcp_keepalives_count = 3",
+    "SET tcp_user_timeout = 4000",
 )
 
 
