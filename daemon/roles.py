@@ -42,6 +42,8 @@ class Roles:
         self._ground = ground
         self._coins = dict(ground.config.coins)
         self._watched: dict[str, WatchedChain] = {}
+        self._known: set[int] = set()
+        """Accounts that chains are scanned for, as far as they need that."""
         self._holder = f"{socket.gethostname()} pid {os.getpid()}"
 
     @asynccontextmanager
@@ -134,4 +136,6 @@ class Roles:
         _log.info("duty taken", duty=duty)
 
     async def _know_account(self, account_id: int) -> None:
-        await watch_account(self._ground.store, self._ground.keyring, account_id)
+        if account_id not in self._known:
+            await watch_account(self._ground.store, self._ground.keyring, account_id)
+            self._known.add(account_id)

@@ -265,6 +265,11 @@ class _Builder:
                 self._refuse(
                     "roles", f"watch:{chain} needs a node to watch: set coin.{chain}.daemon.url"
                 )
+        if names and not self._given("vault.key") and not self._given("vault.key_file"):
+            self._warnings.append(
+                "roles are set and vault.key is not: the processes of one tallyd need the same key,"
+                " and each machine would make its own in its state folder; set vault.key"
+            )
         return RolesConfig(names=names, api="api" in names, deliver="deliver" in names, watch=watch)
 
     def vault(self, state_dir: Path) -> VaultConfig:

@@ -43,6 +43,16 @@ def test_each_way_to_give_them(tmp_path):
     assert not wanted.alone
 
 
+def test_each_machine_would_make_a_key_of_its_own():
+    def warned(environ) -> bool:
+        warnings = load_config(Flags(), environ=environ).warnings
+        return any("vault.key" in one for one in warnings)
+
+    assert warned({**POSTGRES, "TALLY_ROLES": "api"})
+    assert not warned({**POSTGRES, "TALLY_ROLES": "api", "TALLY_VAULT_KEY": "ab" * 32})
+    assert not warned(POSTGRES)
+
+
 def test_a_flag_beats_the_environment():
     found = roles({**POSTGRES, "TALLY_ROLES": "api"}, roles=("deliver",))
     assert found == RolesConfig(("deliver",), api=False, deliver=True, watch=())

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import psycopg
 import pytest
 
 from tests.e2e.conftest import check_log_text
@@ -34,7 +35,7 @@ from tests.helpers.receiver import Receiver
 from tests.helpers.shop import new_key, pay_many
 
 SEED = int(os.environ.get("TALLY_TEST_SEED", "0")) or random.randrange(1, 10**9)
-KILLS = 6
+KILLS = 5
 HAND_OVER_S = 5.0
 AMOUNT = 100_000
 PAUSE_S = 0.25
@@ -158,7 +159,31 @@ def kill(crew: Crew, victim: Daemon) -> float | None:
     return time.monotonic() - started
 
 
-def test_killed_at_random_nothing_is_lost_or_doubled(crew, btc_node, tmp_path, monkeypatch):
+def cut_off(crew: Crew, url: str) -> None:
+    """Both holders lose the connection that their duty is bound to: they end, others take over."""
+    duties = ("watch:btc", "deliver")
+    holders = [one for one in map(crew.holder, duties) if one is not None]
+    assert len(holders) == len(duties)
+    with psycopg.connect(url.replace("+psycopg", "")) as server:
+        server.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            " AND mode = 'ExclusiveLock' AND granted AND database ="
+            " (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
+    wait_until(lambda: not any(one.is_running for one in holders), "those who held them have ended")
+    for one in holders:
+        one.stop()
+        assert one.exit_status == 1
+        assert "as a stand-by" in one.log.read_text()
+        crew.start(one)
+    for duty, before in zip(duties, holders, strict=True):
+        wait_until(lambda duty=duty: crew.holder(duty), f"{duty} is held")
+        assert crew.holder(duty) is not before
+
+
+def test_killed_at_random_nothing_is_lost_or_doubled(
+    crew, btc_node, postgres_url, tmp_path, monkeypatch
+):
     print(f"TALLY_TEST_SEED={SEED}")
     monkeypatch.setattr(log_readers, "REMEMBER_EVERY", 7)
     chance = random.Random(SEED)
@@ -190,6 +215,7 @@ def test_killed_at_random_nothing_is_lost_or_doubled(crew, btc_node, tmp_path, m
             if took_s is not None:
                 hand_overs.append(took_s)
             crew.start(victim)
+        cut_off(crew, postgres_url)
         market.close()
         log = the_log(crew)
         check_log(crew, log, market)
