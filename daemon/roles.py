@@ -85,11 +85,10 @@ class Roles:
 
     def status(self) -> str:
         """For `systemctl status`: what this process does, and what it would do."""
-        found = self.duties.statistics()
-        parts = ["api"] if self._ground.config.roles.api else []
-        parts += [f"holding {duty}" for duty in found.held]
-        parts += [f"standing by for {duty}" for duty in found.awaited]
-        return ", ".join(parts)
+        held, roles = self.duties.statistics().held, self._ground.config.roles
+        duties = [*map(watch_duty, roles.watch), *([DELIVER] if roles.deliver else [])]
+        parts = [f"{'holding' if one in held else 'standing by for'} {one}" for one in duties]
+        return ", ".join([*(["api"] if roles.api else []), *parts])
 
     # --- duties -----------------------------------------------------------------------------------
 
