@@ -16,7 +16,7 @@ from actors.core.codec import terms_to_json
 from actors.core.events import Terms
 from actors.core.invoice import Invoice
 from actors.duties import Duties
-from actors.ports import InvoiceBook
+from actors.ports import ChainCursor, InvoiceBook
 
 CREATE, CANCEL = "create", "cancel"
 """Kinds of posts to the watcher: terms as JSON, an invoice's id."""
@@ -26,13 +26,24 @@ class RemoteChain:
     """The `ChainDoor` to whichever process holds the duty of watching the chain, perhaps ours."""
 
     def __init__(
-        self, chain: Chain, *, policy: WatchPolicy, duties: Duties, store: InvoiceBook
+        self,
+        chain: Chain,
+        *,
+        policy: WatchPolicy,
+        duties: Duties,
+        store: InvoiceBook,
+        cursor: ChainCursor | None,
     ) -> None:
+        """`cursor` is where the chain stood some time ago; None if it was never watched."""
         self.chain = chain
         self.policy = policy
         self.duty = watch_duty(chain.id)
         self._duties = duties
         self._store = store
+        # Neither changes with the watcher: while there is none, an invoice may be asked for, and
+        # waits for one.
+        self._network = cursor.network if cursor else None
+        self._tip = cursor.view.tip if cursor else None
         self._body = b""
         self._last: ChainStanding | None = None
 
@@ -63,9 +74,8 @@ class RemoteChain:
                 f"no process watches {self.chain.id} now: start one with `tallyd --role"
                 f" {self.duty}`, or read in its log why it ended; nothing is lost meanwhile"
             ),
-            # It does not change with the watcher: an invoice may be asked for, and waits for one.
-            network=last.health.network if last else None,
-            tip=last.health.tip if last else None,
+            network=self._network,
+            tip=self._tip,
             node_height=None,
             as_of_ms=last.health.as_of_ms if last else None,
             software=None,
@@ -93,13 +103,13 @@ class RemoteChain:
             return None
         if standing.body != self._body or self._last is None:
             found, last = unpack(standing.body), self._last
+            disabled = found.disabled
             if found.health.network is None and last is not None:
-                # A new watcher, which has not read the database yet: there it stands as well.
-                network, tip = last.health.network, found.health.tip or last.health.tip
-                found = replace(
-                    found,
-                    health=replace(found.health, network=network, tip=tip),
-                    disabled=found.disabled or last.disabled,
-                )
-            self._body, self._last = standing.body, found
+                # A new watcher, which has not asked its node yet.
+                disabled = disabled or last.disabled
+            self._network = found.health.network or self._network
+            self._tip = found.health.tip or self._tip
+            health = replace(found.health, network=self._network, tip=self._tip)
+            self._last = ChainStanding(health, disabled, found.figures)
+            self._body = standing.body
         return self._last

@@ -52,7 +52,11 @@ class Roles:
         ground, roles = self._ground, self._ground.config.roles
         chains = {
             coin.coin: RemoteChain(
-                coin.chain, policy=policy_of(coin), duties=self.duties, store=ground.store
+                coin.chain,
+                policy=policy_of(coin),
+                duties=self.duties,
+                store=ground.store,
+                cursor=await ground.store.cursor(coin.coin),
             )
             for coin in ground.config.coins.values()
         }

@@ -62,11 +62,15 @@ class Office:
         self.scope.cancel()
 
 
+def remote(board: DutyBoard, store, cursor=None) -> RemoteChain:
+    return RemoteChain(BTC, policy=POLICY, duties=board.member(), store=store, cursor=cursor)
+
+
 @asynccontextmanager
 async def office(*, watched: bool = True):
     board = DutyBoard()
     async with watched_chain() as it, trio.open_nursery() as nursery:
-        chain = RemoteChain(BTC, policy=POLICY, duties=board.member(), store=it.store)
+        chain = remote(board, it.store)
         one = Office(board, it, chain, [])
         if watched:
             await nursery.start(one.watcher)
@@ -169,6 +173,20 @@ async def test_before_anybody_has_ever_watched(autojump_clock):
         assert one.chain.disabled_assets() == {}
 
 
+async def test_a_process_that_has_just_begun_knows_where_the_chain_stood(autojump_clock):
+    async with office() as (one, nursery):
+        cursor = await one.it.store.cursor("btc")
+        one.kill()
+        await trio.sleep(FRESH_S)
+        fresh = remote(one.board, one.it.store, cursor)
+        health = fresh.health()
+        assert (health.network, health.tip) == (cursor.network, cursor.view.tip)
+        assert health.state is ChainState.UNREACHABLE
+        nursery.start_soon(one.watcher)
+        wanted = one.it.terms(100)
+        assert (await fresh.create(wanted)).terms == wanted
+
+
 async def test_others_hear_of_a_change_at_once_and_of_figures_soon(autojump_clock):
     async with office() as (one, _):
         await trio.sleep(1)
@@ -240,6 +258,6 @@ async def test_a_standing_survives_its_journey(autojump_clock):
 
 
 async def test_confirmations_change_for_invoices_to_come():
-    chain = RemoteChain(BTC, policy=POLICY, duties=DutyBoard().member(), store=None)
+    chain = remote(DutyBoard(), None)
     chain.use_confirmations(5)
     assert chain.chain.confirmations == 5

@@ -57,7 +57,11 @@ async def two_doors():
 def _door(house: House, board: DutyBoard) -> Door:
     supervisor = house.supervisors["btc"]
     chain = RemoteChain(
-        supervisor.chain, policy=supervisor.policy, duties=board.member(), store=house.store
+        supervisor.chain,
+        policy=supervisor.policy,
+        duties=board.member(),
+        store=house.store,
+        cursor=None,
     )
     invoicing = Invoicing(
         store=house.store,
