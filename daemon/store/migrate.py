@@ -22,19 +22,14 @@ from daemon.store.errors import display, explain, parse_url
 from daemon.store.schema import metadata
 
 _FOLDER = Path(__file__).parent / "migrations"
-_BUSY_TIMEOUT_S = 5.0
 
 
-def upgrade(url: str, revision: str = "head", *, busy_timeout_s: float = _BUSY_TIMEOUT_S) -> str:
+def upgrade(url: str, revision: str = "head") -> str:
     """Bring the database at `url` to `revision`; returns the revision it then has.
 
     Raises PersistentError (in use, newer, not ours) or TransientError; nothing is changed then.
     """
-
-    def up(connection: Connection) -> None:
-        upgrade_connection(connection, revision)
-
-    return _with_writer(url, up, busy_timeout_s) or ""
+    return _with_writer(url, lambda connection: upgrade_connection(connection, revision)) or ""
 
 
 def downgrade(url: str, revision: str) -> str | None:
@@ -45,12 +40,12 @@ def downgrade(url: str, revision: str) -> str | None:
         with connection.begin():
             command.downgrade(_config(connection), revision)
 
-    return _with_writer(url, down, _BUSY_TIMEOUT_S)
+    return _with_writer(url, down)
 
 
 def current(url: str) -> str | None:
     """The revision of the database at `url`; None when it is empty. Takes no lock."""
-    database = open_database(parse_url(url), busy_timeout_s=_BUSY_TIMEOUT_S, read_only=True)
+    database = open_database(parse_url(url), busy_timeout_s=5.0, read_only=True)
     try:
         with database.readers.connect() as connection:
             return revision_of(connection)
@@ -124,10 +119,8 @@ def require_head(connection: Connection) -> None:
         )
 
 
-def _with_writer(
-    url: str, action: Callable[[Connection], None], busy_timeout_s: float
-) -> str | None:
-    database = open_database(parse_url(url), busy_timeout_s=busy_timeout_s, read_only=False)
+def _with_writer(url: str, action: Callable[[Connection], None]) -> str | None:
+    database = open_database(parse_url(url), busy_timeout_s=5.0, read_only=False)
     try:
         with database.connect() as connection:
             action(connection)

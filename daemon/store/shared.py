@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import trio
 from sqlalchemy import URL, Connection
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from actors.core.invoice import Invoice
 from actors.ports import (
@@ -20,7 +20,6 @@ from actors.ports import (
     Committed,
     PersistentError,
     Step,
-    TransientError,
     VersionConflict,
 )
 from actors.published import LogTip
@@ -147,6 +146,8 @@ def _open(
         )
     database = PostgresDatabase(url, lock_timeout_s=busy_timeout_s, shared=True)
     try:
+        with database.connect_beside() as connection:
+            migrate.check(connection)
         _bring_up_to_date(url, text, busy_timeout_s)
         connection = database.connect()
         try:
@@ -163,6 +164,15 @@ def _open(
         raise
 
 
+def _upgrade(url: URL) -> None:
+    database = PostgresDatabase(url, lock_timeout_s=_TURN_TO_MIGRATE_S)
+    try:
+        with database.connect() as connection:
+            migrate.upgrade_connection(connection)
+    finally:
+        database.close()
+
+
 def _bring_up_to_date(url: URL, text: str, busy_timeout_s: float) -> None:
     """Migrate if need be: one process does, and those that start at the same time wait for it.
 
@@ -171,9 +181,11 @@ def _bring_up_to_date(url: URL, text: str, busy_timeout_s: float) -> None:
     give_up_at = time.monotonic() + busy_timeout_s
     while migrate.current(text) != migrate.head():
         try:
-            migrate.upgrade(text, busy_timeout_s=_TURN_TO_MIGRATE_S)
-        except (InUseError, TransientError) as error:
+            _upgrade(url)
+        except (InUseError, OperationalError) as error:
             if time.monotonic() > give_up_at:
+                if isinstance(error, OperationalError):
+                    raise  # not the lock that we share: somebody reads the tables
                 raise InUseError(
                     f"database.url ({display(url)}) has to be brought up to date, and is in use by"
                     " another tallyd, or by one in roles of an older version; stop every process of"

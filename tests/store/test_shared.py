@@ -358,6 +358,14 @@ async def test_tables_are_not_changed_under_a_process_that_uses_them(shared_url:
                 pass
 
 
+async def test_a_newer_version_that_has_the_database_is_named(shared_url: str) -> None:
+    async with open_shared_store(shared_url, on_commit=ignore):
+        run(shared_url, "UPDATE alembic_version SET version_num = '9999'")
+        with pytest.raises(PersistentError, match="was written by a newer tallyd"):
+            async with open_shared_store(shared_url, on_commit=ignore):
+                pass
+
+
 async def test_a_file_cannot_be_shared(sqlite_url: str) -> None:
     with pytest.raises(PersistentError, match=r"database\.url .*can only share a PostgreSQL"):
         async with open_shared_store(sqlite_url, on_commit=ignore):
