@@ -76,6 +76,24 @@ class ChainStatistics:
     destinations: int
 
 
+@dataclass(frozen=True, slots=True)
+class ChainFigures:
+    """`ChainStatistics` for whoever has only room for plain numbers: metrics, other processes."""
+
+    open: int
+    loaded: int
+    awake: int
+    set_aside: int
+    crashes: int
+    destinations: int
+    mailbox: int
+    blocks_read: int
+    reorgs: int
+    mempool_reads: int
+    restarts: Mapping[str, int]
+    """By the family of the failure."""
+
+
 class ChainSupervisor:
     """The supervisor actor of one chain; also the door through which its invoices are created."""
 
@@ -197,6 +215,26 @@ class ChainSupervisor:
             restarts=self._supervisor.statistics(),
             progress=self._watcher.progress if self._watcher else WatchProgress(),
             destinations=len(self._router.index.destinations),
+        )
+
+    def figures(self) -> ChainFigures | None:
+        """The statistics in plain numbers; None before `run`."""
+        if self._actors is None:
+            return None
+        statistics = self.statistics()
+        actors, progress = statistics.actors, statistics.progress
+        return ChainFigures(
+            open=actors.open,
+            loaded=actors.loaded,
+            awake=actors.awake,
+            set_aside=actors.set_aside,
+            crashes=actors.crashes,
+            destinations=statistics.destinations,
+            mailbox=statistics.mailbox.depth if statistics.mailbox else 0,
+            blocks_read=progress.blocks_read,
+            reorgs=progress.reorgs,
+            mempool_reads=progress.mempool_reads,
+            restarts={family.value: n for family, n in statistics.restarts.restarts.items()},
         )
 
     # --- Audience: what the watcher tells ---------------------------------------------------------

@@ -2,8 +2,8 @@
 
 The first use of a key records, before anything else happens, the id of what is going to be made.
 Whoever completes the request, now or after a crash, makes the thing under that id, so there can
-never be two; and the answer is told from the thing as it was made, so nothing else is kept. There
-is one daemon to a database: who comes while the first is at work waits for it here.
+never be two; and the answer is told from the thing as it was made, so nothing else is kept. Who
+comes while the first is at work waits for it here; who comes to another process completes the same.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID, uuid4
 
-from actors.chain_supervisor import ChainHealth, ChainState, ChainSupervisor
+from actors.chain_door import ChainDoor
+from actors.chain_supervisor import ChainHealth, ChainState
 from actors.core.assets import Asset, Catalogue
 from actors.core.events import Terms
 from actors.core.invoice import Invoice, State
@@ -61,7 +62,7 @@ class Invoicing:
         store: Store,
         deriver: AddressDeriver,
         catalogue: Catalogue,
-        chains: Mapping[str, ChainSupervisor],
+        chains: Mapping[str, ChainDoor],
         clock: WallClock,
         new_id: Callable[[], UUID] = uuid4,
     ) -> None:
@@ -164,7 +165,7 @@ class Invoicing:
         self,
         wanted: NewInvoice,
         agreed: Agreement,
-        supervisor: ChainSupervisor,
+        supervisor: ChainDoor,
         account: Account,
         *,
         network: str,
@@ -286,7 +287,7 @@ class Invoicing:
         supervisor, _network = self._usable(asset)
         return supervisor if isinstance(supervisor, AssetDisabled) else None
 
-    def _usable(self, asset: Asset) -> tuple[ChainSupervisor | AssetDisabled, str]:
+    def _usable(self, asset: Asset) -> tuple[ChainDoor | AssetDisabled, str]:
         """The chain to create on and its network, or why it cannot be used."""
         reason = self.why_disabled(asset)
         if reason is not None:

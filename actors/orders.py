@@ -2,7 +2,8 @@
 
 Creating one twice gives the same one. The row is the claim, written before the invoice exists and
 with its id, so whoever asks again after a crash completes what was begun. Requests for the same
-order wait for each other here: there is one daemon to a database.
+order wait for each other here; those that come to different processes meet at the row, and then at
+the invoice, which is made once.
 
 Which terms an order's invoice gets, the first that says something: the number of confirmations is
 the wallet's for the asset, then the bands of the user's policy for it, then the chain's. The rest
@@ -120,12 +121,15 @@ class Orders:
         *,
         store: Store,
         clock: WallClock,
+        alone: bool = True,
         new_order_id: Callable[[], int] = lambda: 1 + secrets.randbelow(MAX_ORDER_ID),
         new_invoice_id: Callable[[], UUID] = uuid4,
     ) -> None:
+        """`alone`: no other process creates orders in this store."""
         self._invoicing = invoicing
         self._store = store
         self._clock = clock
+        self._alone_here = alone
         self._new_order_id = new_order_id
         self._new_invoice_id = new_invoice_id
         self._at_work: dict[tuple[UUID, str], trio.Event] = {}
@@ -210,7 +214,7 @@ class Orders:
                 return away
             order = await self._claim(wanted, wallet, newest, begun=row is None)
             if order is not None:
-                return await self._complete(order, agreed, wanted.amount_base)
+                return await self._complete(order, agreed, wanted)
         raise TransientError(
             f"no number was found for order {wanted.merchant_order_id!r} in {MAX_TRIES} attempts:"
             " ask for it again"
@@ -224,8 +228,10 @@ class Orders:
         `begun`: `newest` has no invoice. It is gone on with if it was written for the same fields;
         otherwise nobody has ever been told of it, and it is left to itself.
         """
-        if newest is not None and begun and wanted.described_by(newest):
-            return newest
+        if newest is not None and begun:
+            if wanted.described_by(newest):
+                return newest
+            self._refuse_while_begun(newest)
         order = Order(
             id=self._new_order_id(),
             invoice_id=self._new_invoice_id(),
@@ -241,15 +247,24 @@ class Orders:
         claimed = await self._store.orders.claim_order(order)
         return order if claimed == order else None
 
+    def _refuse_while_begun(self, order: Order) -> None:
+        """Another process may be completing it just now, and would tell somebody of it."""
+        age_ms = self._clock.now_ms() - order.created_at_ms
+        if not self._alone_here and age_ms < FINISH_WITHIN_S * 1000:
+            raise TransientError(
+                f"order {order.merchant_order_id!r} is being created with other parameters: ask for"
+                f" it again in {FINISH_WITHIN_S:.0f} s"
+            )
+
     async def _complete(
-        self, order: Order, agreed: _Agreement, amount_base: int
+        self, order: Order, agreed: _Agreement, wanted: NewOrder
     ) -> PlacedOrder | OrderRefusal:
-        """Make the order's invoice, which does not exist."""
+        """Make the order's invoice, which does not exist unless another process is faster."""
         outcome = await self._invoicing.create_invoice(
             NewInvoice(
                 user_id=order.user_id,
                 asset=agreed.asset,
-                amount_base=amount_base,
+                amount_base=wanted.amount_base,
                 ttl_ms=agreed.expiry_ms,
                 confirmations=agreed.confirmations,
                 account_id=agreed.account_id,
@@ -257,6 +272,8 @@ class Orders:
             invoice_id=order.invoice_id,
         )
         if isinstance(outcome, Invoice):
+            if not _same(wanted, order, outcome):
+                return OrderReused(wanted.merchant_order_id)
             return await self._placed(order, outcome)
         if isinstance(outcome, AssetDisabled):
             return outcome

@@ -173,6 +173,9 @@ class Outbox:
                 )
         last_seq = await self.last_seq()
         if seq > last_seq:
+            # Another process on this database may have told it already, and we tell it soon.
+            last_seq = (await self.tip()).seq
+        if seq > last_seq:
             return CursorRefused(
                 text,
                 f"the cursor {seq} is beyond the newest event {last_seq}: it is of another"

@@ -103,11 +103,10 @@ class Supervisor:
                 if cancelled is None or not isinstance(failed, ExceptionGroup):
                     raise
                 # What breaks while it is being closed must not turn a clean stop into a crash.
+                family, text = family_of(failed)
+                trace = {"exc_info": failed} if family is Family.BUG else {}
                 self._log.warning(
-                    "a failure while stopping",
-                    actor=self._name,
-                    reason=family_of(failed)[1],
-                    exc_info=failed,
+                    "a failure while stopping", actor=self._name, reason=text, **trace
                 )
                 raise cancelled from None
             else:

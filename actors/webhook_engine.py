@@ -98,7 +98,9 @@ class WebhookEngine:
             run = self._runs.get(endpoint_id)
             if run is not None:
                 run.scope.cancel()
-                await run.done.wait()
+                # Who gives up here must not leave the endpoint without an actor.
+                with trio.CancelScope(shield=True):
+                    await run.done.wait()
             try:
                 await self.tools.sender.forget(endpoint_id)
                 yield

@@ -7,12 +7,15 @@ vault cannot be used, and then nothing has happened.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from typing import Protocol
 from uuid import UUID, uuid4
 
 from actors.core.outcomes import NoSuchUser
 from actors.core.webhook import Health, Pause, Verdict, verdict_of
 from actors.ports import Store, WallClock
+from actors.webhook_actor import WebhookTools
 from actors.webhook_book import (
     MOST_OWED,
     Attempt,
@@ -23,7 +26,7 @@ from actors.webhook_book import (
     Owed,
     Owing,
 )
-from actors.webhook_engine import WebhookEngine
+from actors.webhook_engine import WebhookStatistics
 from actors.webhook_forms import Composer, request_headers
 from actors.webhook_sending import Answer
 
@@ -101,6 +104,19 @@ class View:
     """Events of the log after its cursor, wanted or not."""
 
 
+class Engine(Protocol):
+    """`WebhookEngine`, or `RemoteEngine` where another process has that."""
+
+    @property
+    def tools(self) -> WebhookTools: ...
+
+    def resting(self, endpoint_id: UUID) -> AbstractAsyncContextManager[None]:
+        """Nothing is sent to the endpoint, or recorded of it, in this block."""
+        ...
+
+    def statistics(self) -> WebhookStatistics: ...
+
+
 class Webhooks:
     """The application service; its state is the store's and the engine's."""
 
@@ -108,7 +124,7 @@ class Webhooks:
         self,
         *,
         store: Store,
-        engine: WebhookEngine,
+        engine: Engine,
         seal: Callable[[UUID, bytes], bytes],
         new_secret: Callable[[], bytes],
         check_url: Callable[[str], str | None],

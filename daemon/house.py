@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from actors.audit import Audit
 from actors.brand_book import BrandBook
-from actors.chain_supervisor import ChainState, ChainSupervisor
+from actors.chain_door import ChainDoor
+from actors.chain_supervisor import ChainState
 from actors.event_hub import EventHub
 from actors.gate import Gate
 from actors.invoicing import Invoicing
@@ -17,9 +18,10 @@ from actors.ports import Store
 from actors.repeats import Repeats
 from actors.wallets import Wallets
 from actors.webhooks import Webhooks
+from daemon.chains import WatchedChain
 from daemon.keys import Keyring
 from daemon.metrics import Metrics
-from daemon.sources import Source
+from daemon.roles import Roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,12 @@ class House:
     store: Store
     hub: EventHub
     outbox: Outbox
-    chains: Mapping[str, ChainSupervisor]
-    sources: Mapping[str, Source]
+    chains: Mapping[str, ChainDoor]
+    """All that are enabled, whoever watches them."""
+    watched: Mapping[str, WatchedChain]
+    """Those that this process watches now."""
+    roles: Roles | None
+    """None: this process does everything, alone."""
     keyring: Keyring
     invoicing: Invoicing
     metrics: Metrics
@@ -43,12 +49,17 @@ class House:
     brands: BrandBook
 
     def status(self) -> str:
-        """One line for `systemctl status`: each chain's height, and how many invoices are open."""
+        """One line for `systemctl status`: each chain's height, and how many invoices are open.
+
+        In roles, before that, this process' part.
+        """
         parts = []
-        for chain, supervisor in self.chains.items():
-            health = supervisor.health()
+        for chain, door in self.chains.items():
+            health = door.health()
             where = health.tip.height if health.tip else "-"
             state = "" if health.state is ChainState.CURRENT else f" ({health.state.value})"
             parts.append(f"{chain} {where}{state}")
-        open_invoices = sum(one.statistics().actors.open for one in self.chains.values())
-        return f"{', '.join(parts) or 'no chain enabled'}; {open_invoices} open invoices"
+        figures = [one.figures() for one in self.chains.values()]
+        open_invoices = sum(one.open for one in figures if one is not None)
+        line = f"{', '.join(parts) or 'no chain enabled'}; {open_invoices} open invoices"
+        return line if self.roles is None else f"{self.roles.status()}; {line}"

@@ -12,10 +12,13 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from actors.chain_supervisor import ChainState, ChainSupervisor
+from actors.chain_door import ChainDoor
+from actors.chain_supervisor import ChainFigures, ChainState
+from actors.duties import DutyStatistics, Standing
 from actors.event_hub import HubStatistics
 from actors.ports import StoreStatistics, WallClock
 from actors.webhook_engine import WebhookStatistics
+from daemon.role_metrics import RoleScrape
 from daemon.webhook_metrics import WebhookScrape
 
 BUCKETS_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -42,7 +45,7 @@ class Metrics:
     def watch(
         self,
         *,
-        chains: Mapping[str, ChainSupervisor],
+        chains: Mapping[str, ChainDoor],
         store: Callable[[], StoreStatistics],
         hub: Callable[[], HubStatistics],
         grpc: Callable[[], Mapping[str, Any]],
@@ -57,6 +60,14 @@ class Metrics:
         """Likewise, for webhooks."""
         self._registry.register(WebhookScrape(statistics, clock))
 
+    def watch_roles(
+        self,
+        holders: Callable[[], Mapping[str, Standing | None]],
+        statistics: Callable[[], DutyStatistics],
+    ) -> None:
+        """Likewise, for what several processes share out."""
+        self._registry.register(RoleScrape(holders, statistics))
+
     def render(self) -> bytes:
         """The text exposition format, version 0.0.4."""
         return generate_latest(self._registry)
@@ -67,7 +78,7 @@ class _Scrape:
 
     def __init__(
         self,
-        chains: Mapping[str, ChainSupervisor],
+        chains: Mapping[str, ChainDoor],
         store: Callable[[], StoreStatistics],
         hub: Callable[[], HubStatistics],
         grpc: Callable[[], Mapping[str, Any]],
@@ -104,33 +115,36 @@ class _Scrape:
             name: CounterMetricFamily(f"tallyd_chain_{name}", text, labels=["chain"])
             for name, text in _CHAIN_COUNTERS.items()
         }
-        for chain_id, supervisor in self._chains.items():
-            for name, value in self._chain_values(supervisor).items():
+        for chain_id, chain in self._chains.items():
+            figures = chain.figures()
+            for name, value in self._chain_values(chain, figures).items():
                 (gauges.get(name) or counters[name]).add_metric([chain_id], value)
-            state = supervisor.health().state
+            state = chain.health().state
             for one in ChainState:
                 states.add_metric([chain_id, one.value], float(one is state))
-            for family, count in supervisor.statistics().restarts.restarts.items():
-                restarts.add_metric([chain_id, family.value], count)
+            for family, count in figures.restarts.items() if figures else ():
+                restarts.add_metric([chain_id, family], count)
         yield from gauges.values()
         yield from counters.values()
         yield states
         yield restarts
 
-    def _chain_values(self, supervisor: ChainSupervisor) -> dict[str, float]:
-        health, statistics = supervisor.health(), supervisor.statistics()
-        values: dict[str, float] = {
-            "open_invoices": statistics.actors.open,
-            "loaded_invoices": statistics.actors.loaded,
-            "awake_actors": statistics.actors.awake,
-            "set_aside_invoices": statistics.actors.set_aside,
-            "watched_addresses": statistics.destinations,
-            "mailbox_depth": statistics.mailbox.depth if statistics.mailbox else 0,
-            "actor_crashes": statistics.actors.crashes,
-            "blocks_read": statistics.progress.blocks_read,
-            "reorgs": statistics.progress.reorgs,
-            "mempool_reads": statistics.progress.mempool_reads,
-        }
+    def _chain_values(self, chain: ChainDoor, figures: ChainFigures | None) -> dict[str, float]:
+        health = chain.health()
+        values: dict[str, float] = {}
+        if figures is not None:
+            values = {
+                "open_invoices": figures.open,
+                "loaded_invoices": figures.loaded,
+                "awake_actors": figures.awake,
+                "set_aside_invoices": figures.set_aside,
+                "watched_addresses": figures.destinations,
+                "mailbox_depth": figures.mailbox,
+                "actor_crashes": figures.crashes,
+                "blocks_read": figures.blocks_read,
+                "reorgs": figures.reorgs,
+                "mempool_reads": figures.mempool_reads,
+            }
         if health.tip is not None:
             values["tip_height"] = health.tip.height
             if health.node_height is not None:

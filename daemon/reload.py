@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from actors.ports import PersistentError
-from daemon.config import Config, ConfigError, reloadable_changes
+from daemon.config import CoinConfig, Config, ConfigError, reloadable_changes
 from daemon.house import House
 from daemon.logging import LogOutput, get_logger
 from daemon.servers import Servers
@@ -21,7 +21,7 @@ class Reload:
         self,
         config: Config,
         house: House,
-        servers: Servers,
+        servers: Servers | None,
         output: LogOutput,
         reread: Callable[[], Config],
     ) -> None:
@@ -45,12 +45,10 @@ class Reload:
         plan = reloadable_changes(self._config, fresh)
         self._output.set_level(fresh.log.level)
         for coin in fresh.coins.values():
-            if coin.coin in self._house.sources:
-                apply_live(self._house.sources[coin.coin], coin)
-                self._house.chains[coin.coin].use_confirmations(coin.confirmations)
-                self._house.chains[coin.coin].retry()
+            self._use(coin)
         try:
-            self._servers.reread_certificates(fresh.server)
+            if self._servers is not None:
+                self._servers.reread_certificates(fresh.server)
         except PersistentError as error:
             _log.error("the certificates were not reloaded, the old ones stay", error=str(error))
         _log.info(
@@ -58,3 +56,14 @@ class Reload:
         )
         # What needs a restart is named at every reload until there is one.
         self._config = fresh if not plan.restart else self._config
+
+    def _use(self, coin: CoinConfig) -> None:
+        house = self._house
+        if house.roles is not None:
+            house.roles.use(coin)
+        if coin.coin in house.chains:
+            house.chains[coin.coin].use_confirmations(coin.confirmations)
+        if coin.coin in house.watched:
+            watched = house.watched[coin.coin]
+            apply_live(watched.source, coin)
+            watched.supervisor.retry()

@@ -14,7 +14,7 @@ import trio
 from actors.ports import PersistentError, TransientError
 from api.grpc.gatekeeper import gatekeeper
 from api.grpc.goipay import InvoiceService, UserService
-from api.grpc.health import SERVING
+from api.grpc.health import NOT_SERVING, SERVING
 from api.grpc.limits import Limits
 from api.grpc.payscrypt import PgApi
 from api.grpc.server import ListenError, Server
@@ -28,9 +28,12 @@ from daemon.clock import SystemClock
 from daemon.config import Config, ServerConfig, TlsMode
 from daemon.house import House
 from daemon.logging import get_logger
+from daemon.roles import Roles
 
 CLOSED = "Stream has been closed."
 """What GoiPay tells the readers of its stream when it stops."""
+
+LOOK_AT_DUTIES_EVERY_S = 1.0
 
 
 class Servers:
@@ -68,6 +71,7 @@ class Servers:
             interceptors=[gatekeeper(house.gate)],
             log=get_logger("api.grpc"),
             closed_texts={"/invoice.v1.InvoiceService/InvoiceStatusStream": CLOSED},
+            parts=house.roles.holders() if house.roles else (),
         )
         self.grpc_address = ""
         self.http_address = ""
@@ -93,6 +97,8 @@ class Servers:
             wallets=house.wallets,
             orders=house.orders,
             brands=house.brands,
+            roles=house.roles.names if house.roles else (),
+            duties=house.roles.holders if house.roles else dict,
             public_url=config.http.public_url,
             trusted_proxies=config.http.trusted_proxies,
         )
@@ -112,8 +118,21 @@ class Servers:
             except (ListenError, HttpListenError) as error:
                 raise PersistentError(str(error)) from error
             self.grpc.health.set(SERVING)
+            if house.roles is not None:
+                nursery.start_soon(self._tell_of_duties, house.roles)
             yield self
             nursery.cancel_scope.cancel()
+
+    async def _tell_of_duties(self, roles: Roles) -> None:
+        """Keep true what health says of duties: whether some process holds them."""
+        told: dict[str, bool] = {}
+        while True:
+            for duty, standing in roles.holders().items():
+                held = standing is not None
+                if told.get(duty) != held:
+                    told[duty] = held
+                    self.grpc.health.set(SERVING if held else NOT_SERVING, duty)
+            await trio.sleep(LOOK_AT_DUTIES_EVERY_S)
 
     def public_url(self) -> str:
         """Where customers are sent who did not ask us: no slash at the end."""

@@ -64,6 +64,15 @@ async def open_keyring(
             log.warning("no view key and no webhook secret can be stored or used", reason=problem)
         return keyring
     vault.require()
+    await watch_used(config, store, keyring, log=log)
+    return keyring
+
+
+async def watch_used(config: Config, store: Directory, keyring: Keyring, *, log: Log) -> None:
+    """Have the chains scanned for every account that has given out addresses by now.
+
+    Raises PersistentError when the secret of one cannot be opened.
+    """
     used = [one for one in await stored_accounts(config, store, used=True) if _enabled(config, one)]
     for account in used:
         if account.secret is None:
@@ -74,7 +83,16 @@ async def open_keyring(
                 user=str(account.user_id),
             )
     keyring.monero.watch(account for account in used if account.secret is not None)
-    return keyring
+
+
+async def watch_account(store: Directory, keyring: Keyring, account_id: int) -> None:
+    """Have its chain scanned for this account as well, if that takes a secret.
+
+    Raises PersistentError when the secret cannot be opened.
+    """
+    account = await store.account_by_id(account_id)
+    if account is not None and account.secret is not None:
+        keyring.monero.watch([account])
 
 
 def _ton_forms(config: Config) -> dict[str, TonForm]:

@@ -14,14 +14,17 @@ import trio
 
 from actors.access import Caller
 from actors.audit import Audit
+from actors.duties import Duties
 from actors.event_hub import EventHub
 from actors.outbox import Outbox
 from actors.ports import Store
+from actors.remote_webhooks import RemoteEngine, RemoteSender
 from actors.webhook_actor import WebhookFigures, WebhookRules, WebhookTools
 from actors.webhook_book import Endpoint, Form
 from actors.webhook_engine import PAUSED, WebhookEngine
 from actors.webhook_forms import OrderForm, StandardForm
-from actors.webhooks import TEST, Webhooks
+from actors.webhook_sending import Sender
+from actors.webhooks import TEST, Engine, Webhooks
 from api.event_json import event_json, notice_json
 from api.order_json import order_hook_json, order_test_json
 from daemon.clock import SystemClock
@@ -38,6 +41,79 @@ ITSELF = Caller(actor="tallyd", address="local", scopes=frozenset())
 """Who pauses endpoints that fail, in the audit trail."""
 
 
+class WebhookKit:
+    """What webhooks are made from, whichever process sends them."""
+
+    def __init__(
+        self, config: WebhooksConfig, *, store: Store, outbox: Outbox, vault: Vault, audit: Audit
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._outbox = outbox
+        self._vault = vault
+        self._audit = audit
+        self._guard = Guard(allow_networks=config.allow_networks, allow_http=config.allow_http)
+
+    @asynccontextmanager
+    async def delivering(self, hub: EventHub) -> AsyncIterator[WebhookEngine]:
+        """Webhooks are sent by this process for the length of the block."""
+        client = WebhookClient(self._guard, clock=SystemClock())
+        engine = WebhookEngine(self._tools(client), hub, alarm=self._alarm, notice=_notice)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(engine.run)
+            try:
+                yield engine
+            finally:
+                nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await client.aclose()
+
+    def elsewhere(self, duties: Duties) -> RemoteEngine:
+        """The engine of whichever process has the duty of delivering."""
+        return RemoteEngine(self._tools(RemoteSender(duties)), duties)
+
+    def service(self, engine: Engine) -> Webhooks:
+        """What may be asked of webhooks that this engine sends."""
+        return Webhooks(
+            store=self._store,
+            engine=engine,
+            seal=self._seal,
+            new_secret=lambda: secrets.token_bytes(SECRET_BYTES),
+            check_url=partial(_complaint, self._guard),
+            test_body=_test_body,
+            clock=SystemClock(),
+        )
+
+    def _tools(self, sender: Sender) -> WebhookTools:
+        return WebhookTools(
+            book=self._store.webhooks,
+            outbox=self._outbox,
+            sender=sender,
+            open_secret=self._open_secret,
+            composers={
+                Form.STANDARD: StandardForm(event_json),
+                Form.PAYSCRYPT: OrderForm(self._store.orders, order_hook_json),
+            },
+            clock=SystemClock(),
+            log=get_logger("webhooks"),
+            chance=random.random,
+            rules=_rules(self._config),
+            figures=WebhookFigures(),
+            healthy=trio.CapacityLimiter(AT_A_TIME),
+            failing=trio.CapacityLimiter(AT_A_TIME),
+        )
+
+    def _seal(self, webhook_id: UUID, secret: bytes) -> bytes:
+        return self._vault.seal(secret, chain=WEBHOOK, key=str(webhook_id))
+
+    def _open_secret(self, webhook_id: UUID, sealed: bytes) -> bytes:
+        return self._vault.open_webhook(SealedWebhook(str(webhook_id), sealed))
+
+    async def _alarm(self, endpoint: Endpoint, why: str) -> None:
+        target, detail = str(endpoint.id), f"{endpoint.url}: {why}"
+        await self._audit.record(ITSELF, PAUSED, target=target, detail=detail)
+
+
 @asynccontextmanager
 async def open_webhooks(
     config: WebhooksConfig,
@@ -48,54 +124,10 @@ async def open_webhooks(
     vault: Vault,
     audit: Audit,
 ) -> AsyncIterator[Webhooks]:
-    """Webhooks are sent for the length of the block."""
-    clock = SystemClock()
-    guard = Guard(allow_networks=config.allow_networks, allow_http=config.allow_http)
-    client = WebhookClient(guard, clock=clock)
-
-    async def alarm(endpoint: Endpoint, why: str) -> None:
-        await audit.record(ITSELF, PAUSED, target=str(endpoint.id), detail=f"{endpoint.url}: {why}")
-
-    def seal(webhook_id: UUID, secret: bytes) -> bytes:
-        return vault.seal(secret, chain=WEBHOOK, key=str(webhook_id))
-
-    def open_secret(webhook_id: UUID, sealed: bytes) -> bytes:
-        return vault.open_webhook(SealedWebhook(str(webhook_id), sealed))
-
-    tools = WebhookTools(
-        book=store.webhooks,
-        outbox=outbox,
-        sender=client,
-        open_secret=open_secret,
-        composers={
-            Form.STANDARD: StandardForm(event_json),
-            Form.PAYSCRYPT: OrderForm(store.orders, order_hook_json),
-        },
-        clock=clock,
-        log=get_logger("webhooks"),
-        chance=random.random,
-        rules=_rules(config),
-        figures=WebhookFigures(),
-        healthy=trio.CapacityLimiter(AT_A_TIME),
-        failing=trio.CapacityLimiter(AT_A_TIME),
-    )
-    engine = WebhookEngine(tools, hub, alarm=alarm, notice=_notice)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(engine.run)
-        try:
-            yield Webhooks(
-                store=store,
-                engine=engine,
-                seal=seal,
-                new_secret=lambda: secrets.token_bytes(SECRET_BYTES),
-                check_url=partial(_complaint, guard),
-                test_body=_test_body,
-                clock=clock,
-            )
-        finally:
-            nursery.cancel_scope.cancel()
-            with trio.CancelScope(shield=True):
-                await client.aclose()
+    """Webhooks are sent for the length of the block, by the process that answers for them."""
+    kit = WebhookKit(config, store=store, outbox=outbox, vault=vault, audit=audit)
+    async with kit.delivering(hub) as engine:
+        yield kit.service(engine)
 
 
 def _rules(config: WebhooksConfig) -> WebhookRules:

@@ -5,6 +5,7 @@
 #   PREFIX/bin/tallyd              the command
 #   PREFIX/share/doc/tallyd        documents and drop-in examples
 #   UNITDIR/tallyd.service         the unit, with the paths filled in
+#   UNITDIR/tallyd@.service        the same for one role of several (docs/scaling.md)
 #   SYSUSERSDIR, TMPFILESDIR       the account and the modes of the configuration
 #   SYSCONFDIR/tallyd/tallyd.yml   the configuration, never overwritten
 #
@@ -131,6 +132,7 @@ put() { # put SOURCE TARGET: a file of mode 0644 with the paths filled in
     install -m 0644 "$work/file" "$DESTDIR$2"
 }
 put "$here/tallyd.service" "$UNITDIR/tallyd.service"
+put "$here/tallyd@.service" "$UNITDIR/tallyd@.service"
 put "$here/tallyd.sysusers" "$SYSUSERSDIR/tallyd.conf"
 put "$here/tallyd.tmpfiles" "$TMPFILESDIR/tallyd.conf"
 doc=$PREFIX/share/doc/tallyd

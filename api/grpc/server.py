@@ -44,7 +44,8 @@ class Server:
     Beside the given services it serves grpc.health.v1 (``health``, to be set by the daemon; all
     NOT_SERVING at first and again from the start of the shutdown) and, when asked to, reflection.
     ``closed_texts`` maps method paths to the text of the CANCELLED status that ends these streams
-    when the server stops. ``interceptors`` are asked in turn before any handler. A server runs
+    when the server stops. ``parts`` are names that health knows beside the services', also to be
+    set by the daemon. ``interceptors`` are asked in turn before any handler. A server runs
     once. See ``docs/adr/0002-grpc-server.md`` for why this is not grpclib's own server.
     """
 
@@ -58,10 +59,11 @@ class Server:
         tls: ssl.SSLContext | None = None,
         interceptors: Sequence[Interceptor] = (),
         closed_texts: Mapping[str, str] | None = None,
+        parts: Iterable[str] = (),
     ) -> None:
         given = list(services)
         names = service_names(path for service in given for path in service.__mapping__())
-        self.health = Health(names)
+        self.health = Health((*names, *parts))
         given.append(self.health)
         if reflection:
             given += reflection_services(load(), (*names, "grpc.health.v1.Health"))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from actors.access_book import AccessBook
 from actors.audit import Audit
 from actors.brand_book import BrandBook
 from actors.chain_supervisor import ChainHealth
+from actors.duties import Standing
 from actors.event_hub import EventHub
 from actors.gate import Gate
 from actors.invoicing import Invoicing
@@ -66,6 +67,10 @@ class Edge:
     wallets: Wallets
     orders: Orders
     brands: BrandBook
+    roles: tuple[str, ...] = ()
+    """What this process does, where several share a database."""
+    duties: Callable[[], Mapping[str, Standing | None]] = dict
+    """Then each duty, with what its holder last said; None: nobody holds it now."""
     public_url: str | None = None
     """Scheme, host and port by which customers reach us; None: as they asked for it."""
     trusted_proxies: tuple[Network, ...] = ()

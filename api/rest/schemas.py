@@ -210,6 +210,13 @@ _CHAIN = _object(
     },
     about="How a chain is.",
 )
+_DUTY = _object(
+    {
+        "holder": _text("The process that holds it."),
+        "age_s": {"type": "number", "minimum": 0, "description": "Since it last said so."},
+    },
+    about="What one process does for all, where several share a database; null: none does now.",
+)
 _ACT = _object(
     {
         "id": _whole("Its position in the trail.", 1),
@@ -347,6 +354,8 @@ SCHEMAS: Mapping[str, Schema] = {
                 }
             ),
             "chains": {"type": "object", "additionalProperties": ref("Chain")},
+            "roles": {"type": "array", "items": _text("What this process does, beside others.")},
+            "duties": {"type": "object", "additionalProperties": _maybe(_DUTY)},
         }
     ),
     "AuditPage": _object(

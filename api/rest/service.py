@@ -106,12 +106,20 @@ class Service:
         if not incoming.caller.may(Scope.READ):
             # Reasons name nodes and databases.
             store = {"ready": reason is None, "reason": None}
-            return Reply(200 if ready else 503, {"ready": ready, "store": store, "chains": {}})
+            bare = {"ready": ready, "store": store, "chains": {}, "roles": [], "duties": {}}
+            return Reply(200 if ready else 503, bare)
         document = {
             "ready": ready,
             "store": {"ready": reason is None, "reason": reason},
             "chains": {
                 one.chain: health_json(one, self._edge.invoicing.catalogue) for one in chains
+            },
+            "roles": list(self._edge.roles),
+            "duties": {
+                duty: None
+                if standing is None
+                else {"holder": standing.holder, "age_s": round(standing.age_s, 1)}
+                for duty, standing in self._edge.duties().items()
             },
         }
         return Reply(200 if ready else 503, document)

@@ -12,7 +12,10 @@ import trio
 
 from actors.access import in_force
 from actors.access_book import ApiKey
+from actors.chain_standing import watch_duty
+from actors.duties import FRESH_S, Standing
 from actors.ports import Account, ChainCursor, NodeStatus, PersistentError, TransientError
+from actors.remote_webhooks import DELIVER
 from daemon.admission import NOBODY, why_not
 from daemon.clock import SystemClock
 from daemon.config import CoinConfig, Config, add_flags, flags_from, load_config
@@ -79,15 +82,19 @@ async def findings(config: Config) -> AsyncGenerator[Finding, None]:
     accounts: list[Account] = []
     webhooks: list[SealedWebhook] = []
     keys: list[ApiKey] = []
+    standings: list[Standing] = []
     try:
-        text = await _database(config, cursors, accounts, webhooks, keys)
+        text = await _database(config, cursors, accounts, webhooks, keys, standings)
     except (TransientError, PersistentError) as error:
         yield Finding(Verdict.FAILED, "database", str(error))
     else:
         yield Finding(Verdict.OK, "database", text)
-        yield _access(config, keys)
+        if config.roles.serves:
+            yield _access(config, keys)
         for verdict, told in _vault(config, accounts, webhooks):
             yield Finding(verdict, "vault", told)
+        for verdict, told in _roles(config, standings):
+            yield Finding(verdict, "roles", told)
     if not config.coins:
         yield Finding(
             Verdict.WARNING, "coins", "none is enabled: set coin.btc.daemon.url or others"
@@ -104,6 +111,7 @@ async def _database(
     accounts: list[Account],
     webhooks: list[SealedWebhook],
     keys: list[ApiKey],
+    standings: list[Standing],
 ) -> str:
     url = config.database.url.reveal()
     file = config.database.sqlite_file
@@ -115,6 +123,8 @@ async def _database(
         accounts += await stored_accounts(config, store, used=False)
         webhooks += await stored_webhooks(store)
         keys += await store.api_keys()
+        if not config.roles.alone:
+            standings += await store.standings()
         return f"{config.database.display}: {await store.last_seq()} events"
 
 
@@ -160,6 +170,23 @@ def _vault(
         yield Verdict.OK, f"{len(webhooks)} webhook secrets can be opened"
     if missing := len(accounts) - len(sealed):
         yield Verdict.WARNING, f"{missing} view keys are not stored: their users' keys must be set"
+
+
+def _roles(config: Config, standings: list[Standing]) -> Iterator[tuple[Verdict, str]]:
+    """What this process would do, and who does what others do."""
+    if config.roles.alone:
+        return
+    yield Verdict.OK, f"this configuration is for {', '.join(config.roles.names)}"
+    said = {one.duty: one for one in standings}
+    for duty in (*map(watch_duty, config.coins), DELIVER):
+        one = said.get(duty)
+        if one is None:
+            yield Verdict.WARNING, f"{duty}: no process has ever done it; start one with -role"
+        elif one.age_s >= FRESH_S:
+            away = f"{one.holder}, was heard of {one.age_s:.0f} s ago"
+            yield Verdict.WARNING, f"{duty}: no process does it now; the last one, {away}"
+        else:
+            yield Verdict.OK, f"{duty}: {one.holder}"
 
 
 async def _node(

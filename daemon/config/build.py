@@ -24,6 +24,7 @@ from daemon.config.schema import (
     MoneroConfig,
     NodeUrl,
     Resolved,
+    RolesConfig,
     Secret,
     ServerConfig,
     TlsConfig,
@@ -55,6 +56,7 @@ def build(
     database = builder.database(state_dir)
     coins = builder.coins(assets.chains)
     config = Config(
+        roles=builder.roles(database, coins),
         server=server,
         http=http,
         access=builder.access(server, file),
@@ -245,6 +247,30 @@ class _Builder:
         if ":" in host:
             host = f"[{host}]"
         return f"postgresql+psycopg://{login}{at}{host}:{port}/{name}"
+
+    def roles(self, database: DatabaseConfig, coins: Mapping[str, CoinConfig]) -> RolesConfig:
+        names: tuple[str, ...] = self.value("roles", tuple)
+        watch = tuple(name.partition(":")[2] for name in names if name.startswith("watch:"))
+        if names and database.is_sqlite:
+            self._refuse(
+                "roles",
+                "several processes can share a PostgreSQL database only: set database.url to"
+                " postgresql://…, or leave roles out and let one process do everything",
+            )
+        for chain in watch:
+            if chain not in self._table.families:
+                known = ", ".join(self._table.families)
+                self._refuse("roles", f"there is no chain {chain} to watch: known are {known}")
+            elif chain not in coins:
+                self._refuse(
+                    "roles", f"watch:{chain} needs a node to watch: set coin.{chain}.daemon.url"
+                )
+        if names and not self._given("vault.key") and not self._given("vault.key_file"):
+            self._warnings.append(
+                "roles are set and vault.key is not: the processes of one tallyd need the same key,"
+                " and each machine would make its own in its state folder; set vault.key"
+            )
+        return RolesConfig(names=names, api="api" in names, deliver="deliver" in names, watch=watch)
 
     def vault(self, state_dir: Path) -> VaultConfig:
         key = self.optional("vault.key", Secret)

@@ -19,6 +19,7 @@ class Flags:
     client_ca: str | None = None
     reflection: bool | None = None
     log_level: str | None = None
+    roles: tuple[str, ...] = ()
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -68,6 +69,16 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         default=quiet,
         help="debug, info, warning or error",
     )
+    group.add_argument(
+        "-role",
+        "--role",
+        metavar="ROLE",
+        action="append",
+        dest="roles",
+        default=quiet,
+        help="api, deliver or watch:CHAIN, more than once for several: do only that, beside other"
+        " processes on the same PostgreSQL database",
+    )
 
 
 def flags_from(namespace: argparse.Namespace) -> Flags:
@@ -76,6 +87,7 @@ def flags_from(namespace: argparse.Namespace) -> Flags:
         client_ca=getattr(namespace, "client_ca", None),
         reflection=getattr(namespace, "reflection", None),
         log_level=getattr(namespace, "log_level", None),
+        roles=tuple(getattr(namespace, "roles", ())),
     )
 
 

@@ -105,6 +105,7 @@ class _Sources:
             "server.tls.client_ca": ("-client-ca", flags.client_ca),
             "server.reflection": ("-reflection", reflection),
             "log.level": ("-log-level", flags.log_level),
+            "roles": ("-role", ",".join(flags.roles)),
         }
         self._environ = environ
         self._credentials, self.warnings = read_credentials(environ, table)

@@ -124,6 +124,29 @@ class AccessConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class RolesConfig:
+    """What this process does where several share one database; nothing named: all, alone.
+
+    `watch` are ids of enabled chains. `names` are as they were given.
+    """
+
+    names: tuple[str, ...]
+    api: bool
+    deliver: bool
+    watch: tuple[str, ...]
+
+    @property
+    def alone(self) -> bool:
+        """The one process of its database, with everything in it."""
+        return not self.names
+
+    @property
+    def serves(self) -> bool:
+        """Whether it listens."""
+        return self.alone or self.api
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseConfig:
     """`url` is a SQLAlchemy URL: ``sqlite:////absolute/path`` or ``postgresql+psycopg://…``."""
 
@@ -337,6 +360,7 @@ class Config:
     known chain, and of their assets those of the configured network.
     """
 
+    roles: RolesConfig
     server: ServerConfig
     http: HttpConfig
     access: AccessConfig

@@ -148,6 +148,7 @@ def _ton_settings(chain: Chain) -> list[Setting]:
 
 _ROWS = [
     Setting("mode", values.choice(("prod", "dev")), goipay="MODE"),
+    Setting("roles", values.roles, (), many=True),
     Setting("server.host", values.host, "127.0.0.1", goipay="SERVER_HOST"),
     Setting("server.port", values.whole(0, 65535), 3000, goipay="SERVER_PORT"),
     Setting("server.reflection", values.switch, default=False),

@@ -22,6 +22,7 @@ _VAULT_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _SCOPES = r"(?:read|write|admin)(?:\+(?:read|write|admin))*"
 _SUBJECT = re.compile(rf"({_SCOPES}):\s*(\S.{{0,499}})")
 _NEXT_SUBJECT = re.compile(rf",\s*(?={_SCOPES}:)")
+_ROLE = re.compile(r"api|deliver|watch:[a-z][a-z0-9-]*")
 _HOST = re.compile(r"[0-9A-Za-z._:%-]+")
 _PUBLIC_HOST = re.compile(r"[0-9a-z.-]+|[0-9a-f:]+")
 
@@ -221,6 +222,16 @@ def networks(value: str, _base: Path) -> tuple[IPv4Network | IPv6Network, ...]:
             "write networks such as 10.0.0.0/8 or fd00::/8, with no bit set after the prefix, or"
             " single addresses"
         ) from None
+    return tuple(dict.fromkeys(found))
+
+
+def roles(value: str, _base: Path) -> tuple[str, ...]:
+    """A comma list of `api`, `deliver` and `watch:` with a chain id, in whatever case."""
+    found = [part.strip().lower() for part in value.split(",") if part.strip()]
+    if not all(_ROLE.fullmatch(one) for one in found):
+        raise ValueError(
+            "write api, deliver, or watch: and a chain, such as watch:btc; several with commas"
+        )
     return tuple(dict.fromkeys(found))
 
 

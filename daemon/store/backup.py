@@ -15,7 +15,7 @@ from daemon.store.backup_file import BackupWriter, Header, TableShape
 from daemon.store.beside import reading_beside
 from daemon.store.log_names import log_names
 from daemon.store.log_walk import Break, BrokenError, walk
-from daemon.store.schema import UuidBytes, metadata
+from daemon.store.schema import PASSING, UuidBytes, metadata
 
 PAGE = 2000
 
@@ -37,7 +37,7 @@ def back_up(
 def _write(
     connection: Connection, stream: IO[bytes], now_ms: int, progress: OnProgress
 ) -> tuple[Header, Break | None]:
-    tables = metadata.sorted_tables
+    tables = [table for table in metadata.sorted_tables if table not in PASSING]
     tip = log.tip(connection)
     header = Header(
         version=version("tallyd"),

@@ -1,4 +1,8 @@
-"""One database, opened for us alone: connections, the lock against a second daemon, the pragmas."""
+"""One database, opened for us alone or for one of several roles: connections, locks, pragmas.
+
+The lock on PostgreSQL is an advisory one of the session that writes. A daemon that does all takes
+it for itself, the processes of a daemon in roles share it: so neither starts beside the other.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +22,24 @@ from daemon.store.errors import InUseError, display
 READERS = 4
 """Connections for reading, each used from a worker thread."""
 
+CHANNEL = "tallyd"
+"""What the processes of one tallyd notify each other on; the server keeps databases apart."""
+
 _ADVISORY_LOCK = 0x74616C6C7964  # "tallyd"
 _LOCK_NOT_AVAILABLE = "55P03"
 _CONNECT_TIMEOUT_S = 5
+GIVEN_UP_AFTER_S = 4.0
+"""How long a process may stop in the middle of a transaction, which the others wait for: then the
+server ends its session. Less than they wait (`busy_timeout_s`), more than a busy machine takes."""
+
+_SHARED_SETTINGS = (
+    # A machine that vanishes says no farewell: its session, and with it its duties, must end all
+    # the same, within four seconds. On a Unix-domain socket these have no effect and need none.
+    "SET tcp_keepalives_idle = 1",
+    "SET tcp_keepalives_interval = 1",
+    "SET tcp_keepalives_count = 3",
+    "SET tcp_user_timeout = 4000",
+)
 
 
 class Database(Protocol):
@@ -127,9 +146,10 @@ class PostgresDatabase:
     backend = "postgresql"
     ambiguous_commits = True
 
-    def __init__(self, url: URL, *, lock_timeout_s: float) -> None:
+    def __init__(self, url: URL, *, lock_timeout_s: float, shared: bool = False) -> None:
         self.url = url
         self.bulk: Bulk = PostgresBulk()
+        self._shared = shared
         self._lock_timeout_ms = int(lock_timeout_s * 1000)
         self._writer = _postgres_engine(url, NullPool)
         self.readers: Engine = _postgres_engine(url, QueuePool).execution_options(
@@ -148,18 +168,39 @@ class PostgresDatabase:
     def connect_beside(self) -> Connection:
         return self._writer.connect()
 
+    def listen(self) -> Connection:
+        """A connection that is told what other processes notify; its statements commit by
+        themselves.
+        """
+        connection = self._writer.connect().execution_options(isolation_level="AUTOCOMMIT")
+        try:
+            connection.execute(text(f"LISTEN {CHANNEL}"))
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     def _take(self, connection: Connection) -> None:
         connection.execute(text(f"SET lock_timeout = {self._lock_timeout_ms}"))
+        suffix, others = "", "another tallyd"
+        if self._shared:
+            suffix, others = "_shared", "a tallyd that runs without --role"
+            patience_ms = int(GIVEN_UP_AFTER_S * 1000)
+            stopped = f"SET idle_in_transaction_session_timeout = {patience_ms}"
+            for setting in (*_SHARED_SETTINGS, stopped):
+                connection.execute(text(setting))
         try:
             # Session-wide, so it ends with the connection. We wait a little for it: the session of
             # a daemon that was killed, or our own whose connection broke, may be committing still.
-            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _ADVISORY_LOCK})
+            statement = text(f"SELECT pg_advisory_lock{suffix}(:key)")
+            connection.execute(statement, {"key": _ADVISORY_LOCK})
         except DBAPIError as error:
             if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
                 raise
             raise InUseError(
-                f"database.url ({display(self.url)}) is in use by another tallyd; stop it, or give"
-                " this one a database of its own"
+                f"database.url ({display(self.url)}) is in use by {others}; stop it, or give this"
+                " one a database of its own"
             ) from error
         if connection.scalar(text("SHOW synchronous_commit")) == "off":
             connection.execute(text("SET synchronous_commit = on"))

@@ -12,10 +12,12 @@ from sqlalchemy.exc import DBAPIError
 from actors.ports import CommitListener
 from actors.published import LogTip
 from daemon.store import migrate
+from daemon.store.breakage import Breakage
 from daemon.store.database import Database, open_database
 from daemon.store.errors import explain, parse_url
+from daemon.store.session import Session, prepare
 from daemon.store.sql import SqlStore
-from daemon.store.writer import Writer, prepare
+from daemon.store.writer import Writer
 
 BUSY_TIMEOUT_S = 5.0
 """How long a statement waits for another program's lock."""
@@ -47,16 +49,17 @@ async def open_store(
     database, connection, tip = await trio.to_thread.run_sync(
         _open, parse_url(url), busy_timeout_s, migrations
     )
-    writer = Writer(database, on_commit, retry_s=retry_s)
+    breakage = Breakage()
+    writer = Writer(Session(database, retry_s=retry_s), on_commit, breakage)
     writer.start(connection, tip)
     try:
-        with writer.broken:
+        with breakage.scope:
             yield SqlStore(database, writer)
     finally:
         await writer.aclose()
         database.close()
-    if writer.listener_error is not None:
-        raise writer.listener_error
+    if breakage.error is not None:
+        raise breakage.error
 
 
 @asynccontextmanager

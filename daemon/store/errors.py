@@ -23,6 +23,10 @@ class InUseError(PersistentError):
     """Another daemon has the database."""
 
 
+class StillOpenError(TransientError):
+    """The server has not noticed yet that the connection of our last transaction is gone."""
+
+
 def parse_url(text: str) -> URL:
     """The address of the database with its driver. Raises PersistentError if it cannot be used."""
     wanted = "sqlite:////absolute/path or postgresql://user:password@host:port/name"

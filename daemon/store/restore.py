@@ -33,7 +33,7 @@ from daemon.store.errors import display, explain, parse_url
 from daemon.store.log_names import log_names, rename_log, write_meta
 from daemon.store.log_walk import BrokenError, page_of_events, walk
 from daemon.store.schema import UuidBytes
-from daemon.store.writer import MARK
+from daemon.store.session import MARK
 
 SKIP_INDICES = 1000
 """How far indices leap by default; more than a shop gives out between two backups."""

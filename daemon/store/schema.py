@@ -339,3 +339,40 @@ brands = Table(
     Column("logo_type", Text, nullable=True),
     Column("updated_at_ms", BigInteger, nullable=False),
 )
+
+# Between processes, PostgreSQL only (daemon.store.duties); empty elsewhere. What stands here is of
+# use for seconds: the tables are unlogged, so to write only to them waits for no disk, and a crash
+# of the server empties them. Instants are the server's, as the processes' clocks may differ.
+posts = Table(
+    "posts",
+    metadata,
+    Column("id", UuidBytes, primary_key=True),
+    Column("duty", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    # The process that waits for the answer.
+    Column("asked_by", Text, nullable=False),
+    Column("asked_at_ms", BigInteger, nullable=False),
+    # The process that has begun with it; an answer of any other does not count.
+    Column("begun_by", Text, nullable=True),
+    Column("answer", LargeBinary, nullable=True),
+    # `transient`, `persistent`: then the answer is the failure's text.
+    Column("failure", Text, nullable=True),
+    Column("answered_at_ms", BigInteger, nullable=True),
+)
+Index(None, posts.c.duty, posts.c.answered_at_ms)
+Index(None, posts.c.asked_at_ms)
+
+standings = Table(
+    "standings",
+    metadata,
+    Column("duty", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    # The holder's process: only it confirms what it said.
+    Column("process", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("at_ms", BigInteger, nullable=False),
+)
+
+PASSING = frozenset({posts, standings})
+"""Tables of which a backup has no use."""

@@ -15,6 +15,7 @@ from actors.brand_book import BrandBook
 from actors.core.codec import CodecError
 from actors.core.invoice import Invoice
 from actors.core.outcomes import KeyInUse, NoSuchUser, UserExists
+from actors.duties import Standing
 from actors.order_book import OrderBook
 from actors.policy_book import PolicyBook
 from actors.ports import (
@@ -33,7 +34,7 @@ from actors.ports import (
 from actors.published import Filter, LogNames, LogTip, PublishedPage
 from actors.wallet_book import WalletBook
 from actors.webhook_book import WebhookBook
-from daemon.store import directory, log, outbox, reads
+from daemon.store import directory, log, outbox, posts, reads
 from daemon.store.brands import SqlBrands
 from daemon.store.database import READERS, Database
 from daemon.store.errors import display, explain
@@ -169,6 +170,13 @@ class SqlStore(SqlAccess):
 
     async def release(self, invoice_id: UUID) -> None:
         await self._do(partial(directory.release, invoice_id=invoice_id))
+
+    # --- duties -----------------------------------------------------------------------------------
+
+    async def standings(self) -> tuple[Standing, ...]:
+        """What holders of duties last said, however long ago; on PostgreSQL only."""
+        found = await self._read(posts.said)
+        return tuple(Standing(s.duty, s.holder, s.body, s.age_ms / 1000) for s in found)
 
     # --- the store itself -------------------------------------------------------------------------
 

@@ -318,3 +318,41 @@ async def test_an_event_is_kept_without_the_buffer_of_its_encoder(house):
     finally:
         tracemalloc.stop()
     assert each < len(kept[0].data) + 1_000  # the encoder's own would be 4 KB
+
+
+class LateStore(MemoryStore):
+    """One of several processes' store: what others have committed is published a little later."""
+
+    def __init__(self, hub: EventHub) -> None:
+        self.waiting = []
+        super().__init__(self.waiting.extend)
+        self._hub = hub
+
+    async def last_seq(self) -> int:
+        await trio.lowlevel.checkpoint()
+        return self._hub.last_seq
+
+    def publish(self, count: int) -> None:
+        batch = self.waiting[:count]
+        del self.waiting[:count]
+        self._hub.publish(batch)
+
+
+async def test_a_reader_who_was_told_elsewhere_what_comes_here_soon_goes_on_from_there():
+    hub = EventHub(log=RecordingLog())
+    store = LateStore(hub)
+    outbox = Outbox(store, hub)
+    for number in range(1, 6):
+        await grow(store, number, user_id=ALICE)
+    store.publish(1)
+    assert await outbox.parse_cursor(3) == 3
+    assert isinstance(await outbox.parse_cursor(6), CursorRefused)
+    assert await outbox.page(3, 10) == ([], 3)
+    async with outbox.follow(3) as follower:
+        assert await follower.take() == ()
+        store.publish(1)
+        assert await follower.take() == ()
+        store.publish(2)
+        assert [event.seq for event in await follower.take()] == [4]
+        store.publish(1)
+        assert [event.seq for event in await follower.take()] == [5]

@@ -69,10 +69,18 @@ class PostgresServer(Server):
         """Return SQLAlchemy's address of a database, for the driver psycopg 3."""
         return f"postgresql+psycopg://{self.user}:{self.password}@127.0.0.1:{self.port}/{database}"
 
-    def create_database(self) -> str:
-        """Create an empty database of its own; returns its address for SQLAlchemy."""
+    def create_database(self, *, like: str | None = None) -> str:
+        """Create an empty database of its own; returns its address for SQLAlchemy.
+
+        With ``like``, the address of another that nobody is connected to, it is a copy of that.
+        """
         name = f"tally_{next(self._numbers)}"
-        self._execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+        template = "template1" if like is None else like.rpartition("/")[2]
+        self._execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+                sql.Identifier(name), sql.Identifier(template)
+            )
+        )
         return self.url(name)
 
     def drop_database(self, url: str) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from actors.ports import CommitListener, Committed, Store
-from daemon.store import MemoryStore, open_store
+from daemon.store import MemoryStore, migrate, open_shared_store, open_store
+from tests.helpers.postgres import PostgresServer
 
 Opener = Callable[..., AbstractAsyncContextManager[Store]]
 
@@ -30,6 +31,22 @@ def sql_url(request: pytest.FixtureRequest) -> str:
     return str(request.getfixturevalue(name))
 
 
+@pytest.fixture(scope="session")
+def database_with_tables(postgres_server: PostgresServer) -> str:
+    """One to be copied: to make the tables takes longer than most tests."""
+    url = postgres_server.create_database()
+    migrate.upgrade(url)
+    return url
+
+
+@pytest.fixture
+def shared_url(postgres_server: PostgresServer, database_with_tables: str) -> Iterator[str]:
+    """The address of a PostgreSQL database that has its tables, and nothing in them."""
+    url = postgres_server.create_database(like=database_with_tables)
+    yield url
+    postgres_server.drop_database(url)
+
+
 @pytest.fixture(params=["memory", "sqlite", "postgresql"])
 def open_again(request: pytest.FixtureRequest) -> Opener:
     """Opens one and the same store each time it is called."""
@@ -42,11 +59,12 @@ def open_again(request: pytest.FixtureRequest) -> Opener:
             yield store
 
         return reopen
-    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
+    name = {"sqlite": "sqlite_url", "shared": "shared_url"}.get(request.param, "postgres_url")
     url = str(request.getfixturevalue(name))
+    opener = open_shared_store if request.param == "shared" else open_store
 
     def open_sql(on_commit: CommitListener = ignore) -> AbstractAsyncContextManager[Store]:
-        return open_store(url, on_commit=on_commit)
+        return opener(url, on_commit=on_commit)
 
     return open_sql
 

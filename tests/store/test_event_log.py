@@ -15,6 +15,10 @@ from daemon.store.errors import ReuseError
 from tests.helpers.ledger import creation, grow, payment, record, seqs, settlement
 from tests.store.conftest import Opener
 
+STORES = ["memory", "sqlite", "postgresql", "shared"]
+pytestmark = pytest.mark.parametrize("open_again", STORES, indirect=True)
+"""A store that is shared keeps the contract as well, here with one process on it."""
+
 
 async def test_an_append_answers_with_what_it_recorded(store: Store) -> None:
     new = creation(1)

@@ -58,6 +58,8 @@ def test_everything_is_where_it_belongs(stage):
     unit = (stage / "etc/systemd/system/tallyd.service").read_text()
     assert f"ExecStart={PREFIX}/bin/tallyd run -config /etc/tallyd/tallyd.yml\n" in unit
     assert "/usr/local" not in unit
+    role = (stage / "etc/systemd/system/tallyd@.service").read_text()
+    assert f"ExecStart={PREFIX}/bin/tallyd run -config /etc/tallyd/tallyd.yml -role %i\n" in role
     assert (stage / "etc/sysusers.d/tallyd.conf").is_file()
     assert (stage / "etc/tmpfiles.d/tallyd.conf").is_file()
     assert (stage / "etc/tallyd/tallyd.yml").read_text() == (

@@ -14,6 +14,7 @@ from daemon.config.settings import SettingTable
 SYSTEMD = Path(__file__).parents[2] / "systemd"
 SETTINGS = SettingTable(load_table().chains.values()).rows
 UNIT = (SYSTEMD / "tallyd.service").read_text(encoding="utf-8")
+TEMPLATE = (SYSTEMD / "tallyd@.service").read_text(encoding="utf-8")
 
 
 def _tool(name: str) -> str:
@@ -44,6 +45,40 @@ def test_exposure_is_at_most_two():
     assert done.returncode == 0, done.stdout + done.stderr
     (level,) = re.findall(r"Overall exposure level for tallyd.service: ([0-9.]+)", done.stdout)
     assert float(level) <= 2.0
+
+
+def test_the_unit_for_a_role_is_the_unit_with_a_role():
+    def settings(unit: str) -> list[str]:
+        return [line for line in unit.splitlines() if line and not line.startswith("#")]
+
+    pairs = zip(settings(UNIT), settings(TEMPLATE), strict=True)
+    assert [pair for pair in pairs if len({*pair}) > 1] == [
+        (
+            "Description=tallyd, watch-only crypto payment daemon",
+            "Description=tallyd, watch-only crypto payment daemon (%i)",
+        ),
+        (
+            "ExecStart=/usr/local/bin/tallyd run -config /etc/tallyd/tallyd.yml",
+            "ExecStart=/usr/local/bin/tallyd run -config /etc/tallyd/tallyd.yml -role %i",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("role", ["api", "deliver"])
+def test_the_unit_for_a_role_verifies(tmp_path, role):
+    """Not watch:btc, which is a fine name, but `verify` takes what follows a colon for an alias."""
+    (tmp_path / "tallyd@.service").write_text(
+        TEMPLATE.replace("/usr/local/bin/tallyd", sys.executable)
+    )
+    done = subprocess.run(
+        [_tool("systemd-analyze"), "verify", "--man=no", f"tallyd@{role}.service"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+    )
+    assert not [line for line in done.stderr.splitlines() if "tallyd" in line], done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("dropin", [None, *sorted((SYSTEMD / "examples").glob("*.conf"))], ids=str)
