@@ -157,6 +157,21 @@ async def test_a_payment_is_seen_and_mined(node: BitcoinNode, kind: str) -> None
         assert txid not in (await source.read_mempool(shop.index)).txids
 
 
+async def test_what_is_mined_is_not_remembered(node: BitcoinNode) -> None:
+    """While the mempool is pushed nobody lists it, and each payment would stay in memory."""
+    shop = await away(Shop, node)
+    async with source_of(node) as source:
+        txid = await away(shop.is_paid)
+        await source.read_mempool(shop.index)
+        assert source._mempool.knows(txid)
+        await away(node.mine)
+        tip = await source.tip()
+        heights = range(tip.height, tip.height + 1)
+        ((_, txs),) = [b async for b in source.read_blocks(heights, shop.index)]
+        assert [tx.txid for tx in txs] == [txid]
+        assert not source._mempool.knows(txid)
+
+
 async def test_a_replacement_elsewhere_is_a_conflict(node: BitcoinNode) -> None:
     shop = await away(Shop, node)
     async with source_of(node) as source, source.signals(shop.index) as signals:
