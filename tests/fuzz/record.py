@@ -1,4 +1,4 @@
-"""Takes down what real nodes answer: `python -m tests.fuzz.record [bitcoin evm ton]`.
+"""Takes down what real nodes answer: `python -m tests.fuzz.record [bitcoin evm monero ton]`.
 
 Writes corpus/*.json, which is committed. A corpus is small, and made anew only when a driver asks
 something new.
@@ -6,11 +6,14 @@ something new.
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import trio
@@ -19,13 +22,20 @@ from daemon.drivers.bitcoin import BitcoinSource, ZmqChoice
 from daemon.drivers.evm_internal import Way
 from daemon.drivers.jsonrpc import JsonRpcClient, Login
 from tests.fuzz.conversation import Conversation
+from tests.fuzz.targets.monero_node import monero_source
 from tests.fuzz.targets.nodes import bitcoin_source, evm_source, ton_source
 from tests.fuzz.targets.wires import CORPUS, watching
 from tests.helpers.anvil import AnvilNode, new_address
 from tests.helpers.bitcoind import BitcoinNode
 from tests.helpers.http_node import HttpNode, Request, http_node
+from tests.helpers.monero_address import decode
+from tests.helpers.monero_chain import mixed_chain, node_of
+from tests.helpers.monero_data import destination
 from tests.helpers.recording_log import RecordingLog
 from tests.helpers.ton import COIN_BASE, TonPeer
+
+MONERO_BLOCKS = 12
+"""So far below the tip are the two that are read."""
 
 
 class Tape:
@@ -148,6 +158,41 @@ async def evm() -> None:
         write("evm", {**corpus, "answers": tape.by_method()})
 
 
+async def monero() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        chain = await trio.to_thread.run_sync(mixed_chain, Path(folder))
+        with node_of(chain) as node:
+            tip = node.height() - 1
+            watched = [
+                destination(decode(address).spend, chain.view_key)
+                for address in chain.addresses.values()
+            ]
+            recorded = {
+                "watched": [one.hex() for one in watched],
+                "view_key": chain.view_key.hex(),
+                "heights": [tip - MONERO_BLOCKS, tip - MONERO_BLOCKS + 2],
+            }
+            taken: dict[str, Any] = {}
+
+            class Bytes(Tape):
+                def _keep(self, request: Request, body: bytes, status: int) -> None:
+                    if status == 200:
+                        asked = json.dumps([request.target, request.body.decode("latin-1")])
+                        taken[asked] = base64.b64encode(body).decode()
+
+            tape = Bytes(int(node.url.rpartition(":")[2]))
+            async with http_node(tape.behave) as tap:
+                source = monero_source(tap.url, recorded)
+                held = Conversation(source, watching(tuple(watched)))
+                await held.hold(range(*recorded["heights"]))
+                await source.aclose()
+            assert not held.errors, held.errors
+            print("monero", len(held.outputs), {key[:60]: len(one) for key, one in taken.items()})
+            assert held.outputs
+            found = [[*json.loads(key), answer] for key, answer in taken.items()]
+            write("monero", {**recorded, "answers": found})
+
+
 async def ton() -> None:
     with TonPeer() as peer:
         ours = peer.wallet("ours")
@@ -188,9 +233,9 @@ async def ton() -> None:
 
 
 def main() -> None:
-    wanted = sys.argv[1:] or ["bitcoin", "evm", "ton"]
+    wanted = sys.argv[1:] or ["bitcoin", "evm", "monero", "ton"]
     for name in wanted:
-        trio.run({"bitcoin": bitcoin, "evm": evm, "ton": ton}[name])
+        trio.run({"bitcoin": bitcoin, "evm": evm, "monero": monero, "ton": ton}[name])
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from tests.fuzz.engine import Target
 from tests.fuzz.targets import (
     backups,
     keys,
+    monero_node,
     news,
     nodes,
     rest,
@@ -16,7 +17,7 @@ from tests.fuzz.targets import (
     wires,
 )
 
-MODULES = (rpc, rest, nodes, streams, news, wires, settings, keys, backups, restores)
+MODULES = (rpc, rest, nodes, monero_node, streams, news, wires, settings, keys, backups, restores)
 TARGETS: dict[str, Target] = {one.name: one for module in MODULES for one in module.TARGETS}
 
 
