@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import sys
 import tempfile
@@ -37,6 +38,7 @@ DEPTH = 4
 """Blocks at the end: more than any invoice asks for."""
 _TICK_S = 0.1
 _PAGE = 500
+_COMPLAINT = re.compile(r"\blevel=error\b|^Traceback")
 Say = Callable[[str], None]
 
 
@@ -127,11 +129,11 @@ def run(options: Options, *, say: Say) -> Findings:
                 last_seq = daemon.http("GET", "/v1/log")[2]["seq"]
                 for one in (stream, ear):
                     one.send("stop")
-                stream_report: StreamReport = stream.recv()
-                ear_report: EarReport = ear.recv()
+                stream_report: StreamReport = _answer(stream)
+                ear_report: EarReport = _answer(ear)
         if daemon.exit_status != 0:
             raise ServerError(f"the daemon ended with status {daemon.exit_status}")
-        keep_log(daemon.log)
+        complaints = _complaints(daemon.log)
     say("comparing")
     account = settle(
         shop_report.stories,
@@ -157,7 +159,10 @@ def run(options: Options, *, say: Say) -> Findings:
             height: blocks_ns[one] for one, height in stage.blocks.items() if one in blocks_ns
         },
     )
-    parts = (shop_faults, stream_report.faults, ear_report.faults, (account.counts, account.words))
+    parts = (
+        *(shop_faults, stream_report.faults, ear_report.faults),
+        *((account.counts, account.words), complaints),
+    )
     for counts, words in parts:
         found.faults |= counts
         found.fault_words |= words
@@ -216,8 +221,8 @@ class _Stage:
         self._shop.send("stop")
         while not self._shop.poll():
             self._tick()
-        report: ShopReport = self._shop.recv()
-        faults = self._shop.recv()
+        report: ShopReport = _answer(self._shop)
+        faults = _answer(self._shop)
         self._shop = None  # type: ignore[assignment]
         while self._node.mempool():
             self._mine()
@@ -273,9 +278,12 @@ class _Stage:
         )
 
 
-def keep_log(log: Path) -> None:
-    """The daemon's log of the newest run, for whoever wants to know why."""
+def _complaints(log: Path) -> tuple[dict[str, int], dict[str, list[str]]]:
+    """What the daemon called an error; its log is kept until the next run."""
     shutil.copyfile(log, FOLDER / "tallyd.log")
+    lines = [one for one in log.read_text().splitlines() if _COMPLAINT.search(one)]
+    kind = "daemon: errors in its log"
+    return ({kind: len(lines)}, {kind: lines[:5]}) if lines else ({}, {})
 
 
 def _answer(one: Connection, *, within_s: float = 120.0) -> Any:

@@ -21,7 +21,7 @@ from typing import Any
 
 import grpc
 
-from tests.helpers.bitcoin_rpc import HttpError, RpcClient, RpcError
+from tests.helpers.bitcoin_rpc import RpcClient, RpcError
 from tests.helpers.google_messages import google_class
 from tests.load.customers import (
     AFTER_DEADLINE_S,
@@ -31,7 +31,7 @@ from tests.load.customers import (
     Payment,
     Story,
 )
-from tests.load.purse import BrokeError, Coin, Purse, Signed, script_of
+from tests.load.purse import Coin, Purse, Signed, script_of
 from tests.load.team import Board, Count, Faults, Merchant
 
 WIRES = ("GoiPay", "tally.v1", "REST")
@@ -41,7 +41,6 @@ _COIN = 100_000_000
 _BTC = 1
 _REFUSED_AS_MINED = (-25, -26, -27)
 """A replacement that came after the block with what it replaces: its input is spent."""
-_WORLD = (grpc.RpcError, OSError, http.client.HTTPException, RpcError, HttpError, BrokeError)
 
 Life = Generator[float, None, None]
 
@@ -146,15 +145,15 @@ class _Agenda:
         while (taken := self._take()) is not None:
             at, life = taken
             self.late_ms.append((time.monotonic() - at) * 1000)
-            wait_s = None
             try:
                 wait_s = next(life, None)
-            except _WORLD as error:
-                self._faults.add(f"driver: {type(error).__name__}", error)
-            if wait_s is not None:
-                self.add(time.monotonic() + wait_s, life)
-            with self._changed:
-                self._busy -= 1
+                if wait_s is not None:
+                    self.add(time.monotonic() + wait_s, life)
+            except Exception as error:  # noqa: BLE001 - one customer's trouble is not the others'
+                self._faults.add(f"driver: {type(error).__name__}", repr(error))
+            finally:
+                with self._changed:
+                    self._busy -= 1
 
     def _take(self) -> tuple[float, Life] | None:
         with self._changed:
