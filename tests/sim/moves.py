@@ -9,6 +9,10 @@ from tests.sim.plan import Step
 from tests.sim.world import Followed
 
 REORG_LIMIT = 10
+BELIEVED_MS = 8_000
+"""More than it takes the daemon to believe that a payment is gone from the mempool."""
+BELIEVED_BLOCKS = 4
+"""More than come in that time."""
 
 
 def move(one: Followed, clock: VirtualClock, step: Step) -> None:
@@ -99,8 +103,20 @@ class _Mover:
     def _evict(self, which: int) -> None:
         if self.waiting:
             gone = self.waiting[which % len(self.waiting)]
+            self._doubt(gone)
             self.node.evict(gone)
             self.one.evicted.append(gone)
+
+    def _doubt(self, gone: FakeTx) -> None:
+        """A lock may end before the daemon believes that the payment is gone: it counts then."""
+        now_ms, height = self.clock.now_ms(), self.node.height
+        if any(
+            now_ms < (out.unlock_ms or 0) <= now_ms + BELIEVED_MS
+            or height < (out.unlock_height or 0) <= height + BELIEVED_BLOCKS
+            for out in gone.outputs
+        ):
+            for account in self.one.accounts:
+                account.judged &= not account.paid_by(gone)
 
     def _return(self, which: int) -> None:
         if not self.one.evicted:

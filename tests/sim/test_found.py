@@ -2,6 +2,7 @@
 
 from actors.core.invoice import State
 from tests.helpers.watched_chain import watched_chain
+from tests.sim.history import play
 
 
 async def test_a_death_in_a_reorg_to_a_lower_branch(autojump_clock):
@@ -39,3 +40,17 @@ async def test_a_death_in_a_reorg_to_a_lower_branch(autojump_clock):
         invoice = await it.invoice(terms)
         assert [payment.height for payment in invoice.payments] == [None]
         assert invoice.reversed, "the money is gone from mempool and chain, and nobody said so"
+
+
+def test_a_lock_that_ends_while_its_payment_is_still_believed_to_be_there():
+    """The plain account knew at once that the payment had left the mempool; the daemon waits a
+    little, and settles what needs no confirmation. It is told as reversed then. (Seed 207863756.)
+    """
+    plan = [
+        ("user",),
+        ("create", 783, 2, 0, 600, 0, None, "rest", "key 1", False),
+        ("pay locked for", 2, 948, 8),
+        ("pay token", 1, 428),
+        ("evict", 2, 648),
+    ]
+    assert play(plan, seed=207863756).events
