@@ -35,6 +35,15 @@ _CONFIG = h2.config.H2Configuration(
 )
 
 
+class _State(h2.connection.H2Connection):
+    """h2 remembers how calls ended, for frames still under way: 65 536 of each connection, 12 MB.
+
+    A peer that calls all day has them all; no more can be under way than may be open.
+    """
+
+    MAX_CLOSED_STREAMS = 2048
+
+
 class Connection:
     """Serves the calls of one peer until the peer leaves, breaks the protocol or is closed.
 
@@ -356,7 +365,7 @@ class Connection:
 def _http2(serving: Serving) -> h2.connection.H2Connection:
     """Protocol state that has announced our limits."""
     limits = serving.limits
-    state = h2.connection.H2Connection(_CONFIG)
+    state = _State(_CONFIG)
     values = {
         SettingCodes.MAX_CONCURRENT_STREAMS: limits.streams_per_connection,
         SettingCodes.MAX_HEADER_LIST_SIZE: limits.header_bytes,
