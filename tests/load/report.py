@@ -151,6 +151,7 @@ class Report:
             "errors": self.errors,
             "processor_share_of_a_core": round(document["cpu_share"], 3),
             "memory_growth_percent": round(max(one.share for one in self._judged()) * 100, 2),
+            "memory_mib_per_hour": round(max(one.per_hour for one in self._judged()) / MIB, 1),
             "memory_last_tenth_to_second": round(self.growth["resident"].late_to_early, 4),
             "memory_warm_mib": round(document["warm"]["rss_bytes"] / MIB, 1),
             "memory_end_mib": round(document["end"]["rss_bytes"] / MIB, 1),

@@ -233,3 +233,14 @@ async def test_figures_add_up():
         assert entry[0] == "a gRPC handler failed"
         assert entry[1]["method"] == REGISTER
         assert isinstance(entry[1]["exc_info"], ZeroDivisionError)
+
+
+async def test_a_connection_that_lasts_remembers_only_its_last_calls(monkeypatch, autojump_clock):
+    monkeypatch.setattr("api.grpc.connection._State.MAX_CLOSED_STREAMS", 3)
+    async with alone(Users()) as server:
+        raw = await server.client()
+        for number in range(8):
+            assert (await raw.unary(f"user {number}")).status == 0
+        (connection,) = server.server._connections
+        closed = connection._state._closed_streams
+        assert 0 < len(closed) <= 3
