@@ -156,8 +156,11 @@ class History(Resting):
         if one.lost is not None:
             move(one, self.world.clock, ("come back", chain))
             one.remembers = False
-        if one.node.faults.disturbing:
+        if one.node.faults.disturbing or one.node.faults.stale_by:
             one.muddled = True
+        if one.node.faults.stale_by:
+            # What was mined meanwhile was in none of its answers: it was gone, and came back.
+            one.changes = {at: count + 1 for at, count in one.changes.items()}
         one.shaken |= bool(one.node.faults.stale_by or one.node.faults.replicas)
         if one.node.faults.blinding or one.node.faults.disturbing:
             one.remembers = False

@@ -54,3 +54,24 @@ def test_a_lock_that_ends_while_its_payment_is_still_believed_to_be_there():
         ("evict", 2, 648),
     ]
     assert play(plan, seed=207863756).events
+
+
+def test_a_payment_that_is_mined_while_its_node_has_lost_its_newest_blocks():
+    """It was in the mempool no more, and in no block that the node had: the daemon let it go, the
+    invoice's time passed, and it came back late. The plain account saw it all along. (Seed
+    208378836.)
+    """
+    plan = [
+        ("user",),
+        ("create", 401, 0, 100, 25, None, 3, "tally", "key 3", False),
+        ("rest",),
+        ("rotate", 863),
+        ("resume", 615),
+        ("evict", 0, 822),
+        ("pay token", 1, 39),
+        ("return", 0, 786),
+        ("pay", 0, 100, 50),
+        ("node", 0, "stale", 3),
+        ("mine", 0, 17, 2),
+    ]
+    assert play(plan, seed=208378836).events
