@@ -69,6 +69,8 @@ class Story:
         self._hooks = Hooks(daemon, folder, seed=seed)
         self._start_s = 2.0
         """How long a start takes until HTTP answers, as last measured."""
+        self._is_open = False
+        """Merchants have registered, and may order."""
         self._status_reader = StatusReader(daemon.grpc_port, self._known)
         one_by_one = {"remember_every": 1}
         self._readers: list[LogReader] = [
@@ -102,6 +104,7 @@ class Story:
         with GoiPay(self._daemon.grpc_port) as client:
             self._world.register(client)
         self._hooks.register()
+        self._is_open = True
         for reader in (*self._readers, self._status_reader):
             reader.start()
 
@@ -143,10 +146,15 @@ class Story:
             self._outcome.recoveries_s.append(time.monotonic() - began)
 
     def _cut(self) -> None:
-        """Note in which phase the daemon was, and kill it a moment later."""
+        """Note in which phase the daemon was, and kill it a moment later, while it is asked."""
         phase = self._phase()
-        time.sleep(random.uniform(0, 0.03))  # not always just after an answer
+        asking = threading.Thread(target=self._world.order_now)
+        if phase != "starts" and self._is_open:
+            asking.start()
+        time.sleep(random.uniform(0, 0.03))  # before, during or after the answer
         self._daemon.kill()
+        if asking.ident is not None:
+            asking.join()
         self._outcome.counts["kills"] += 1
         self._outcome.counts[f"kills of a daemon that {phase}"] += 1
         self._say(f"kill {self._outcome.counts['kills']} of {self._kills}: it {phase}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import itertools
 import random
 from collections import Counter
 from collections.abc import Sequence
@@ -77,7 +78,7 @@ class World:
         self._chance = chance
         self._mix = mix
         self._user_id = ""
-        self._number = 0
+        self._numbers = itertools.count(1)
 
     def register(self, client: GoiPay) -> None:
         self._user_id = client.register()
@@ -136,8 +137,10 @@ class World:
         )
 
     def _wish(self, coin: Coin, amount_base: int, confirmations: int) -> None:
-        self._number += 1
-        key = f"order-{self._number}"
+        self.wishes.append(self._new_wish(coin, amount_base, confirmations))
+
+    def _new_wish(self, coin: Coin, amount_base: int, confirmations: int) -> Wish:
+        key = f"order-{next(self._numbers)}"
         body = {
             "user_id": self._user_id,
             "asset": coin.asset,
@@ -146,26 +149,40 @@ class World:
             "confirmations": confirmations,
             "metadata": {"order": key},
         }
-        self.wishes.append(Wish(key, coin, amount_base, confirmations, body))
+        return Wish(key, coin, amount_base, confirmations, body)
+
+    def order_now(self) -> None:
+        """One order, while the daemon is about to be killed: in a thread of its own."""
+        coin = self.coins[0]
+        wish = self._new_wish(coin, AMOUNTS_BASE[0] * coin.unit_base, 1)
+        sold = self._ask(wish)
+        if sold is None:
+            self.wishes.append(wish)
+        else:
+            self.sold.append(sold)
 
     def repeat_wishes(self) -> None:
         """Ask for what was not answered, until the daemon dies again."""
         while self.wishes:
-            wish = self.wishes[0]
-            headers = {"Idempotency-Key": wish.key}
-            try:
-                status, _, made = self.daemon.http("POST", "/v1/invoices", wish.body, headers)
-            except (OSError, http.client.HTTPException):
-                self.counts["requests cut off"] += 1
+            sold = self._ask(self.wishes[0])
+            if sold is None:
                 return
-            if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
-                return  # it has only just started
-            assert status == http.HTTPStatus.CREATED, made
             self.wishes.pop(0)
-            self.ordered[wish.key] = made["id"]
-            self._take(
-                Sold(made["id"], made["address"], wish.coin, wish.amount_base, wish.confirmations)
-            )
+            self._take(sold)
+
+    def _ask(self, wish: Wish) -> Sold | None:
+        """None: nobody answered, or not yet."""
+        headers = {"Idempotency-Key": wish.key}
+        try:
+            status, _, made = self.daemon.http("POST", "/v1/invoices", wish.body, headers)
+        except (OSError, http.client.HTTPException):
+            self.counts["requests cut off"] += 1
+            return None
+        if status == http.HTTPStatus.SERVICE_UNAVAILABLE:
+            return None  # it has only just started
+        assert status == http.HTTPStatus.CREATED, made
+        self.ordered[wish.key] = made["id"]
+        return Sold(made["id"], made["address"], wish.coin, wish.amount_base, wish.confirmations)
 
     # --- customers ---
 
