@@ -3,7 +3,8 @@
 Two watch, two serve, two deliver. Merchants ask at either door, customers pay, and now and then one
 of the six is killed and started again. In the end each invoice that was asked for is there once,
 every payment is recorded, every reader has the whole log (also those that went on at the other
-door), every webhook has come. Seeds are in the output: TALLY_TEST_SEED replays a plan.
+door), every webhook has come. Seeds are in the output: TALLY_TEST_SEED replays a plan,
+TALLY_TEST_KILLS makes it longer.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ from tests.helpers.receiver import Receiver
 from tests.helpers.shop import new_key, pay_many
 
 SEED = int(os.environ.get("TALLY_TEST_SEED", "0")) or random.randrange(1, 10**9)
-KILLS = 5
+KILLS = int(os.environ.get("TALLY_TEST_KILLS", "4"))
 HAND_OVER_S = 5.0
 AMOUNT = 100_000
-PAUSE_S = 0.25
+PAUSE_S = 0.5
 """Between customers: on a small machine they would take the time that the six need."""
 DRAINED_S = 60.0
 
