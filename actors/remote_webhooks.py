@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import orjson
 import trio
 
-from actors.duties import Duties
+from actors.asking import Asks
 from actors.ports import PersistentError, TransientError
 from actors.webhook_actor import WebhookTools
 from actors.webhook_engine import WebhookStatistics
@@ -85,7 +85,7 @@ class Sending:
 class RemoteSender:
     """`Sender` by the process that delivers: only it needs a way out to the world."""
 
-    def __init__(self, duties: Duties) -> None:
+    def __init__(self, duties: Asks) -> None:
         self._duties = duties
 
     async def post(
@@ -109,7 +109,7 @@ class RemoteSender:
 class RemoteEngine:
     """The `Engine` of whichever process holds the duty of delivering, perhaps ours."""
 
-    def __init__(self, tools: WebhookTools, duties: Duties) -> None:
+    def __init__(self, tools: WebhookTools, duties: Asks) -> None:
         """`tools` send by `RemoteSender`."""
         self.tools = tools
         self._duties = duties
