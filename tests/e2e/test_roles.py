@@ -299,7 +299,8 @@ def test_what_processes_in_roles_say_and_whom_they_keep_out(
     assert 'tallyd_duty_held{duty="watch:btc"} 1.0' in figures
     assert 'tallyd_duty_held{duty="deliver"} 0.0' in figures
     assert 'tallyd_chain_state{chain="btc",state="current"} 1.0' in figures
-    assert health(one, "watch:btc") == health(one, "") == "SERVING"
+    wait_until(lambda: health(one, "watch:btc") == "SERVING", "health says that it is held")
+    assert health(one, "") == "SERVING"
     assert health(one, "deliver") == "NOT_SERVING"
     # Nobody delivers: what needs that is refused, and says so.
     status, _, problem = one.http("POST", "/v1/webhooks", {"url": "https://shop.example/"})
