@@ -122,14 +122,17 @@ class RemoteEngine:
         after it, when the endpoint may have gone on before the block was done.
         """
         lease = Lease(uuid4(), endpoint_id)
-        kept = b""
+        rests, kept = False, b""
         try:
             await self._duties.ask(DELIVER, REST, lease.pack())
+            rests = True
             yield
         finally:
-            # Also if it is not known whether it rests. Bounded: who asks is answered in time.
-            with trio.CancelScope(shield=True):
-                kept = await self._wake(lease)
+            # Also if it is not known whether it rests, unless nobody is there who could have done
+            # it. Bounded: who asks is answered in time.
+            if rests or self._duties.standing(DELIVER) is not None:
+                with trio.CancelScope(shield=True):
+                    kept = await self._wake(lease)
         if not kept:
             raise TransientError(
                 "the process that delivers webhooks changed while the endpoint was being changed:"
