@@ -118,7 +118,7 @@ class ChainDesk:
                 said, said_at = now, trio.current_time()
                 try:
                     await self._report(now)
-                except TransientError as error:
+                except (TransientError, PersistentError) as error:
                     said = None
                     self._log.warning(
                         "others cannot be told of the chain, trying again",

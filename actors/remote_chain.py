@@ -8,6 +8,7 @@ from uuid import UUID
 
 import orjson
 
+from actors.asking import Asks
 from actors.chain_standing import ChainStanding, unpack, watch_duty
 from actors.chain_supervisor import ChainFigures, ChainHealth, ChainState
 from actors.chain_watcher import WatchPolicy
@@ -15,7 +16,6 @@ from actors.core.assets import Chain
 from actors.core.codec import terms_to_json
 from actors.core.events import Terms
 from actors.core.invoice import Invoice
-from actors.duties import Duties
 from actors.ports import ChainCursor, InvoiceBook
 
 CREATE, CANCEL = "create", "cancel"
@@ -30,7 +30,7 @@ class RemoteChain:
         chain: Chain,
         *,
         policy: WatchPolicy,
-        duties: Duties,
+        duties: Asks,
         store: InvoiceBook,
         cursor: ChainCursor | None,
     ) -> None:

@@ -17,7 +17,7 @@ from uuid import UUID, uuid4
 import orjson
 import trio
 
-from actors.duties import Duties
+from actors.asking import Asks
 from actors.ports import PersistentError, TransientError
 from actors.webhook_actor import WebhookTools
 from actors.webhook_engine import WebhookStatistics
@@ -85,7 +85,7 @@ class Sending:
 class RemoteSender:
     """`Sender` by the process that delivers: only it needs a way out to the world."""
 
-    def __init__(self, duties: Duties) -> None:
+    def __init__(self, duties: Asks) -> None:
         self._duties = duties
 
     async def post(
@@ -109,7 +109,7 @@ class RemoteSender:
 class RemoteEngine:
     """The `Engine` of whichever process holds the duty of delivering, perhaps ours."""
 
-    def __init__(self, tools: WebhookTools, duties: Duties) -> None:
+    def __init__(self, tools: WebhookTools, duties: Asks) -> None:
         """`tools` send by `RemoteSender`."""
         self.tools = tools
         self._duties = duties
@@ -122,14 +122,17 @@ class RemoteEngine:
         after it, when the endpoint may have gone on before the block was done.
         """
         lease = Lease(uuid4(), endpoint_id)
-        kept = b""
+        rests, kept = False, b""
         try:
             await self._duties.ask(DELIVER, REST, lease.pack())
+            rests = True
             yield
         finally:
-            # Also if it is not known whether it rests. Bounded: who asks is answered in time.
-            with trio.CancelScope(shield=True):
-                kept = await self._wake(lease)
+            # Also if it is not known whether it rests, unless nobody is there who could have done
+            # it. Bounded: who asks is answered in time.
+            if rests or self._duties.standing(DELIVER) is not None:
+                with trio.CancelScope(shield=True):
+                    kept = await self._wake(lease)
         if not kept:
             raise TransientError(
                 "the process that delivers webhooks changed while the endpoint was being changed:"

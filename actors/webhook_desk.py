@@ -143,7 +143,7 @@ class WebhookDesk:
                 try:
                     await self._duties.report(DELIVER, now)
                     said = now
-                except TransientError as error:
+                except (TransientError, PersistentError) as error:
                     self._log.warning(
                         "others cannot be told of the webhooks, trying again", reason=str(error)
                     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import trio
 
@@ -90,8 +91,17 @@ async def run(
                 _log.info("stopping", signal=signal.Signals(received).name)
                 nursery.cancel_scope.cancel()
             if servers is not None:
-                await servers.stop(grace_s=API_GRACE_S)
+                await _stop(servers, house)
     _log.info("stopped")
+
+
+async def _stop(servers: Servers, house: House) -> None:
+    """Let what has begun be finished, within API_GRACE_S."""
+    async with trio.open_nursery() as nursery:
+        if house.roles is not None:
+            nursery.start_soon(partial(house.roles.stop_asking, after_s=API_GRACE_S / 2))
+        await servers.stop(grace_s=API_GRACE_S)
+        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager

@@ -18,6 +18,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from actors.asking import Asking
 from actors.chain_desk import ChainDesk
 from actors.chain_standing import watch_duty
 from actors.duties import Duties, DutyStatistics, Standing
@@ -39,6 +40,7 @@ class Roles:
     def __init__(self, ground: Ground, duties: Duties) -> None:
         self.names = ground.config.roles.names
         self.duties = duties
+        self._asking = Asking(duties)
         self._ground = ground
         self._coins = dict(ground.config.coins)
         self._watched: dict[str, WatchedChain] = {}
@@ -54,7 +56,7 @@ class Roles:
             coin.coin: RemoteChain(
                 coin.chain,
                 policy=policy_of(coin),
-                duties=self.duties,
+                duties=self._asking,
                 store=ground.store,
                 cursor=await ground.store.cursor(coin.coin),
             )
@@ -70,10 +72,16 @@ class Roles:
                 yield Works(
                     chains=chains,
                     watched=self._watched,
-                    webhooks=ground.kit.service(ground.kit.elsewhere(self.duties)),
+                    webhooks=ground.kit.service(ground.kit.elsewhere(self._asking)),
                 )
             finally:
+                self._asking.close()
                 nursery.cancel_scope.cancel()
+
+    async def stop_asking(self, *, after_s: float) -> None:
+        """What others have not answered by then is given up: this process has to end."""
+        await trio.sleep(after_s)
+        self._asking.close()
 
     def use(self, coin: CoinConfig) -> None:
         """What a chain is opened with that falls to us later (SIGHUP)."""

@@ -13,8 +13,8 @@ from uuid import UUID
 import trio
 
 from actors.access import Caller
+from actors.asking import Asks
 from actors.audit import Audit
-from actors.duties import Duties
 from actors.event_hub import EventHub
 from actors.outbox import Outbox
 from actors.ports import Store
@@ -68,7 +68,7 @@ class WebhookKit:
                 with trio.CancelScope(shield=True):
                     await client.aclose()
 
-    def elsewhere(self, duties: Duties) -> RemoteEngine:
+    def elsewhere(self, duties: Asks) -> RemoteEngine:
         """The engine of whichever process has the duty of delivering."""
         return RemoteEngine(self._tools(RemoteSender(duties)), duties)
 

@@ -261,3 +261,23 @@ async def test_confirmations_change_for_invoices_to_come():
     chain = remote(DutyBoard(), None)
     chain.use_confirmations(5)
     assert chain.chain.confirmations == 5
+
+
+async def test_a_database_that_is_away_is_no_reason_to_stop_watching(autojump_clock, monkeypatch):
+    async with office() as (one, _):
+        holder = one.board.holders[DUTY]
+        report, failures = holder.report, [TransientError("away"), PersistentError("full")]
+
+        async def failing(duty, standing) -> None:
+            if failures:
+                raise failures.pop()
+            await report(duty, standing)
+
+        monkeypatch.setattr(holder, "report", failing)
+        one.it.node.mine(count=2)
+        await one.it.told()
+        await trio.sleep(3)
+        assert failures == []
+        assert one.chain.health().tip == one.it.health().tip
+        warned = [line.fields["reason"] for line in one.it.log.level("warning")]
+        assert warned == ["full", "away"]

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from actors.core.webhook import Pause
-from actors.duties import FRESH_S
+from actors.duties import ANSWER_S, FRESH_S
 from actors.event_hub import EventHub
 from actors.outbox import Outbox
 from actors.ports import PersistentError, TransientError
@@ -140,8 +140,10 @@ async def test_nobody_delivers(autojump_clock):
         endpoint = (await it.added()).endpoint
         it.kill()
         await trio.sleep(FRESH_S)
+        started = trio.current_time()
         with pytest.raises(TransientError, match="nothing was done"):
             await it.webhooks.pause(endpoint.id)
+        assert trio.current_time() - started == pytest.approx(ANSWER_S)
         assert (await it.webhooks.look(endpoint.id)).endpoint == endpoint
         answer = await it.webhooks.test(endpoint.id)
         assert answer.status is None

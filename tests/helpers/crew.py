@@ -23,6 +23,8 @@ SETTINGS = {
     "TALLY_WEBHOOKS_ALLOW_NETWORKS": "127.0.0.0/8",
 }
 CREW = ("watch:btc", "watch:btc", "api", "api", "deliver", "deliver")
+AGAIN = (409, 503)
+"""A request with the same key is at work still; nobody can do it now."""
 Asked = tuple[int, Any]
 
 
@@ -98,7 +100,7 @@ class Crew:
                 last = error
             else:
                 last = (status, answer)
-                if status not in (502, 503, 504):
+                if status not in AGAIN:
                     return status, answer
             time.sleep(0.05)  # the pause of a client that tries again
         raise AssertionError(f"no process answers {method} {path}: {last}")
