@@ -458,7 +458,7 @@ async def survives(data):
         assert running.server.statistics()["streams_open"] == 0
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(FRAMES, min_size=1, max_size=12), st.booleans())
 def test_frames_in_any_order_end_at_most_their_connection(chosen, greeted):
     start = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -466,7 +466,7 @@ def test_frames_in_any_order_end_at_most_their_connection(chosen, greeted):
     trio.run(survives, start + b"".join(written(*one) for one in chosen))
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     edits=st.lists(
         st.tuples(st.integers(0, len(GOOD) - 1), st.integers(0, 255)), min_size=1, max_size=4
