@@ -22,7 +22,8 @@ Family = Literal["btc", "ltc"]
 
 COIN_BASE = 100_000_000  # satoshi per BTC, litoshi per LTC
 MATURITY_BLOCKS = 100
-PIECES_PER_COINBASE = 10
+PIECES_PER_COINBASE = 25
+SPLIT_DEPTH = 6
 MWEB_HEIGHT = 432  # regtest; this block cannot be mined without a pending peg-in
 ALL_TOPICS = ("rawtx", "rawblock", "hashtx", "hashblock", "sequence")
 _WALLET = "tests"
@@ -121,21 +122,22 @@ class BitcoinNode(Server):
     def fund(self, coinbases: int = 10) -> None:
         """Have a wallet with as many spendable coinbases of 50 coins; once per folder.
 
-        All but the last are split: a transaction that a reorg drops keeps its inputs and its change
-        from being spent (the wallet does not give it up), and with them all that stands on it.
+        Of more than six, the oldest are split into many coins: a transaction that a reorg drops
+        keeps its inputs and its change from being spent (the wallet does not give it up), and with
+        them all that stands on it. The split lies deeper than tests reorganise.
         """
         self._open_wallet()
         if self.rpc("getbalance"):
             return
         self.mine(coinbases)
         # To nobody: with the wallet looking on, mining takes ten times as long.
-        self.rpc("generatetodescriptor", MATURITY_BLOCKS - 1, "raw(51)")
-        if coinbases > 1:
-            pieces = (coinbases - 1) * PIECES_PER_COINBASE
+        self.rpc("generatetodescriptor", MATURITY_BLOCKS - SPLIT_DEPTH, "raw(51)")
+        if coinbases > SPLIT_DEPTH:
+            pieces = (coinbases - SPLIT_DEPTH) * PIECES_PER_COINBASE
             piece = coins(50 * COIN_BASE // PIECES_PER_COINBASE)
             addresses = [self.new_address() for _ in range(pieces)]
             self.rpc("sendmany", "", dict.fromkeys(addresses, piece), 1, "", [addresses[0]])
-        self.rpc("generatetodescriptor", 1, "raw(51)")
+        self.rpc("generatetodescriptor", SPLIT_DEPTH, "raw(51)")
 
     def new_address(self, kind: str = "bech32") -> str:
         """Return a fresh address of the wallet: legacy, p2sh-segwit, bech32, bech32m or mweb."""
