@@ -12,7 +12,7 @@ from tests.crash.status_reader import StatusReader
 from tests.crash.world import Sold, World
 from tests.helpers.daemon import Daemon
 from tests.helpers.goipay_client import GoiPay
-from tests.helpers.log_readers import Told, told
+from tests.helpers.log_readers import Told
 from tests.helpers.process import ServerError, wait_until
 from tests.helpers.shop import check_history, leaks
 
@@ -22,18 +22,6 @@ AGREED_S = 120.0
 TOLD_S = 30.0
 AT_ONCE = 100
 """Invoices asked for with one call."""
-
-
-def the_log(daemon: Daemon) -> list[Told]:
-    """All that is recorded, from the beginning."""
-    log: list[Told] = []
-    while True:
-        after = log[-1].seq if log else 0
-        status, _, page = daemon.http("GET", f"/v1/events?after={after}&limit=1000")
-        assert status == 200, page
-        if not page["items"]:
-            return log
-        log += map(told, page["items"])
 
 
 def check_log(daemon: Daemon, log: list[Told]) -> list[Finding]:

@@ -16,6 +16,7 @@ import threading
 import time
 from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,15 @@ from tests.helpers.crew import Crew, RoamingEvents, RoamingStream, lines
 from tests.helpers.daemon import Daemon
 from tests.helpers.goipay_client import GoiPay
 from tests.helpers.google_messages import google_class
-from tests.helpers.log_readers import EventSource, LogReader, StreamReader, Told, told
+from tests.helpers.log_readers import (
+    EventSource,
+    LogReader,
+    StreamReader,
+    Told,
+    drain,
+    told,
+    whole_log,
+)
 from tests.helpers.process import wait_until
 from tests.helpers.receiver import Receiver
 from tests.helpers.shop import new_key, pay_many
@@ -129,17 +138,6 @@ class Market(threading.Thread):
         wait_until(all_settled, "everything paid is settled", timeout_s=DRAINED_S)
 
 
-def the_log(crew: Crew) -> list[Told]:
-    log: list[Told] = []
-    while True:
-        after = log[-1].seq if log else 0
-        status, page = crew.ask("GET", f"/v1/events?after={after}&limit=1000")
-        assert status == 200, page
-        if not page["items"]:
-            return log
-        log += map(told, page["items"])
-
-
 def kill(crew: Crew, victim: Daemon) -> float | None:
     """`kill -9`; how long it took until another did what it did, if it did something alone."""
     duty = crew.role(victim)
@@ -218,10 +216,10 @@ def test_killed_at_random_nothing_is_lost_or_doubled(
             crew.start(victim)
         cut_off(crew, postgres_url)
         market.close()
-        log = the_log(crew)
+        log = whole_log(partial(crew.ask, "GET"))
         check_log(crew, log, market)
         for reader in readers:
-            drain(reader, log)
+            drain(reader, log, within_s=DRAINED_S)
         check_webhooks(crew, webhook_id, receiver, log)
     assert hand_overs
     assert max(hand_overs) < HAND_OVER_S
@@ -252,16 +250,6 @@ def check_log(crew: Crew, log: list[Told], market: Market) -> None:
         assert seen.count("invoice.created") == 1
         assert seen.count("invoice.settled") == (invoice_id in market.paid)
         assert seen.count("payment.included") == (invoice_id in market.paid)
-
-
-def drain(reader: LogReader, wanted: list[Told]) -> None:
-    def has_it() -> bool:
-        assert reader.problem is None, (reader.name, reader.problem)
-        return reader.seq >= wanted[-1].seq
-
-    wait_until(has_it, f"{reader.name} has {len(wanted)} events", timeout_s=DRAINED_S)
-    assert reader.unique() == wanted, reader.name
-    print(f"{reader.name}: {len(reader.raw)} events, {reader.breaks} breaks")
 
 
 def check_webhooks(crew: Crew, webhook_id: str, receiver: Receiver, log: list[Told]) -> None:

@@ -13,7 +13,7 @@ import http.client
 import json
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
@@ -21,6 +21,7 @@ import grpc
 
 from tests.helpers.goipay_client import RECONNECT
 from tests.helpers.google_messages import google_class
+from tests.helpers.process import wait_until
 
 REMEMBER_EVERY = 400
 RETRY_S = 0.05
@@ -43,6 +44,18 @@ class Told(NamedTuple):
 def told(event: dict[str, Any]) -> Told:
     """From the JSON that REST, server-sent events and the poller share."""
     return Told(*(event[name] for name in Told._fields))
+
+
+def whole_log(ask: Callable[[str], tuple[int, Any]]) -> list[Told]:
+    """All that is recorded, from the beginning; `ask` gets a path and answers status and body."""
+    log: list[Told] = []
+    while True:
+        after = log[-1].seq if log else 0
+        status, page = ask(f"/v1/events?after={after}&limit={PAGE}")
+        assert status == http.HTTPStatus.OK, page
+        if not page["items"]:
+            return log
+        log += map(told, page["items"])
 
 
 class LogReader(ABC, threading.Thread):
@@ -220,3 +233,15 @@ class Poller(_HttpReader):
                     after_seq = page[-1]["seq"]
                 else:
                     self._stopped.wait(RETRY_S)
+
+
+def drain(reader: LogReader, wanted: list[Told], *, within_s: float) -> None:
+    """Wait until the reader has come as far, and compare."""
+
+    def has_it() -> bool:
+        assert reader.problem is None, (reader.name, reader.problem)
+        return reader.seq >= wanted[-1].seq
+
+    wait_until(has_it, f"{reader.name} has {len(wanted)} events", timeout_s=within_s)
+    assert reader.unique() == wanted, reader.name
+    print(f"{reader.name}: {len(reader.raw)} events, {reader.breaks} breaks")
