@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from tests.load.customers import Story
+from tests.load.customers import Habit, Story
 from tests.load.ears import EarReport
 from tests.load.watchers import Seen, StreamReport
 
@@ -44,6 +44,8 @@ def settle(
     account = Account()
     told = {story.invoice_id: story for story in stories}
     for story in told.values():
+        if story.habit is Habit.BUMP:
+            story.decide(chain)
         _story(account, story, chain, streams, polled)
     for name, found in (("stream", streams.invoices), ("poll", polled), ("GoiPay", streams.goipay)):
         for invoice_id in found.keys() - told.keys():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -93,6 +94,14 @@ class Story:
             case Habit.SHORT:
                 return [price - chance.randrange(1, price // 2)]
         return [price]
+
+    def decide(self, mined: Container[str]) -> None:
+        """The block counts: it may have been begun before the replacement was taken."""
+        for number, payment in enumerate(self.payments):
+            if payment.replaced_by is not None and payment.txid in mined:
+                payment.replaced_by = None
+                for later in self.payments[number + 1 :]:
+                    later.replaced_by = payment.txid
 
     @property
     def standing(self) -> list[Payment]:
