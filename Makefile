@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PREFIX ?= /usr/local
 
-.PHONY: help run test sim crash load fuzz bench lint proto install clean venv venv-test
+.PHONY: help run test nodes sim crash load fuzz bench lint proto install clean venv venv-test
 
 help:  ## what there is
 	@sed -n 's/^\([a-z-]*\):.*##/  make \1 \t/p' Makefile | expand -t 22
@@ -16,9 +16,12 @@ run: venv  ## real nodes, the daemon, an invoice of each kind paid; ONCE=1 ends 
 	@$(BIN)/python -m tests.nodes.install evm || echo "going on without Ethereum and BNB Smart Chain"
 	@$(BIN)/python -m tests.demo
 
-test: venv-test lint  ## every test, on real nodes and a real PostgreSQL
-	@$(BIN)/python -m tests.nodes.install btc ltc xmr postgres evm grpc-js solc ton chromium fonts axe
+test: venv-test  ## every test, on real nodes and a real PostgreSQL
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint nodes
 	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(PYTEST)
+
+nodes:
+	@$(BIN)/python -m tests.nodes.install btc ltc xmr postgres evm grpc-js solc ton chromium fonts axe
 
 lint: venv-test  ## style, types, generated code
 	$(BIN)/ruff check .

@@ -145,7 +145,7 @@ SUITE = (
             ),
             Target("start-up with 100 k open invoices", "start_s", 5, unit=" s"),
         ),
-        quick={"invoices": 5_000, "starts": 1, "idle_s": 1.0, "payments": 40},
+        quick={"invoices": 2_000, "starts": 1, "idle_s": 0.5, "payments": 20},
     ),
     Benchmark(
         "recovery",
@@ -289,7 +289,7 @@ SUITE = (
                 unit="",
             ),
         ),
-        quick={"blocks": 4, "block_txs": 100, "live_blocks": 3, "live_s": 0.5},
+        quick={"blocks": 3, "block_txs": 40, "live_blocks": 3, "live_s": 0.5},
     ),
     Benchmark(
         "webhooks",

@@ -22,7 +22,7 @@ from tests.fuzz.targets.restores import ACT, quiet
 from tests.helpers.daemon import TALLYD, Daemon
 
 INVOICES = 2_000
-KILLS = 3
+KILLS = 2
 """On each database."""
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from tests.helpers.shop import new_key
 
 SEED = int(os.environ.get("TALLY_TEST_SEED", "0")) or random.randrange(1, 10**9)
 CUTS = 6
+PATIENCE_S = 10.0
 GONE = (OSError, http.client.HTTPException)
 _numbers = count(1)
 
@@ -244,6 +246,7 @@ def test_kill_9_while_orders_are_made(cut_daemon):
     merchant = Merchant(daemon)
     wanted = {}
     told = {}
+    answered = threading.Event()
 
     def ask(number):
         for _ in range(2):
@@ -253,19 +256,28 @@ def test_kill_9_while_orders_are_made(cut_daemon):
                 return
             if code == 0:
                 assert told.setdefault(number, order["id"]) == order["id"]
+                answered.set()
 
-    for _ in range(CUTS):
+    def kill(after_s, *, patient):
+        """Every other time not before somebody is answered."""
+        if patient:
+            answered.wait(PATIENCE_S)
+        time.sleep(after_s)  # the moment of the power cut, not a synchronisation
+        daemon.kill()
+
+    for cut in range(CUTS):
+        answered.clear()
         if not daemon.is_running:
             daemon.start()
         # Some of those before once more: of a few nobody knows whether they were made.
         again = chance.sample(sorted(wanted), min(8, len(wanted)))
         fresh = [merchant.wanted() for _ in range(40)]
         wanted.update((one["merchant_order_id"], one) for one in fresh)
-        killer = threading.Timer(chance.uniform(0.02, 0.3), daemon.kill)
-        with ThreadPoolExecutor(8) as pool:
-            killer.start()
+        after_s = chance.uniform(0.02, 0.3)
+        with ThreadPoolExecutor(9) as pool:
+            killed = pool.submit(kill, after_s, patient=cut % 2 == 0)
             list(pool.map(ask, [*again, *(one["merchant_order_id"] for one in fresh)]))
-            killer.join()
+            killed.result()
     daemon.start()
     final = {}
     for number, one in wanted.items():
