@@ -60,6 +60,7 @@ class MemoryStore(MemoryAccess):
         super().__init__()
         self._on_commit = on_commit
         self._log: list[LogEntry] = []
+        self._published_seq = 0
         self._histories: dict[UUID, list[LogEntry]] = {}
         self._invoices: dict[UUID, InvoiceRow] = {}
         self._destinations: dict[tuple[str, bytes], UUID] = {}
@@ -108,9 +109,13 @@ class MemoryStore(MemoryAccess):
             before = step.after
         self._invoices[invoice_id] = InvoiceRow(after, len(self._log))
         self._commits += 1
+        self._publish(done)
+        return tuple(done)
+
+    def _publish(self, done: Sequence[Committed]) -> None:
+        self._published_seq = done[-1].seq
         if self._on_commit is not None:
             self._on_commit(done)
-        return tuple(done)
 
     def _take_address(self, invoice: Invoice) -> None:
         terms = invoice.terms
@@ -135,7 +140,7 @@ class MemoryStore(MemoryAccess):
 
     async def last_seq(self) -> int:
         await trio.lowlevel.checkpoint()
-        return len(self._log)
+        return self._published_seq
 
     async def tip(self) -> LogTip:
         await trio.lowlevel.checkpoint()

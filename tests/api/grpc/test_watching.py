@@ -43,21 +43,12 @@ async def write(house: House, first: int, count: int, *, user_id: UUID = ALICE) 
 
 async def burst(house: House, count: int, *, first: int = 1) -> None:
     """So many events in one commit."""
-    log, store = [], house.store
-    published_seq = await store.last_seq()
-
-    async def last_seq() -> int:
-        """As the real stores have it: what is not published is nobody's business yet."""
-        await trio.lowlevel.checkpoint()
-        return published_seq
-
-    on_commit, store._on_commit = store._on_commit, log.extend
-    store.last_seq = last_seq
+    held, store = [], house.store
+    store._publish = held.extend
     for number in range(first, first + count):
         assert not isinstance(await store.append(None, [creation(number)]), VersionConflict)
-    del store.last_seq
-    store._on_commit = on_commit
-    on_commit(log)
+    del store._publish
+    store._publish(held)
 
 
 def seqs(events) -> list[int]:

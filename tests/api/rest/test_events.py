@@ -241,12 +241,11 @@ async def test_who_loses_too_much_ground_is_told_where_to_resume(house, monkeypa
         assert len(await source.take(20)) == 20
         await trio.testing.wait_all_tasks_blocked(0.05)
         # No checkpoint lets the stream run in between: the memory store's own are its only ones.
-        on_commit, house.store._on_commit = house.store._on_commit, None
-        told = []
-        house.store._on_commit = told.extend
+        held = []
+        house.store._publish = held.extend
         await write(house, 100, 11)
-        on_commit(told)
-        house.store._on_commit = on_commit
+        del house.store._publish
+        house.store._publish(held)
         *_, last = await source.rest()
         assert last.event == "error"
         assert last.data["reason"] == "READER_TOO_FAR_BEHIND"
