@@ -21,7 +21,7 @@ from tests.e2e.test_delivery import FACTS, history
 from tests.fuzz.targets.restores import ACT, quiet
 from tests.helpers.daemon import TALLYD, Daemon
 
-INVOICES = 2_000
+INVOICES = 1_000
 KILLS = 2
 """On each database."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -25,6 +26,8 @@ PLOT = ROOT / "docs" / "load.svg"
 
 def main() -> int:
     asked = _parser().parse_args()
+    # Also where a shell began us in the background, and had us ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     options = Options(
         rate_per_s=asked.rate,
         seconds=asked.minutes * 60,

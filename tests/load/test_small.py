@@ -23,7 +23,7 @@ def test_a_small_load_is_complete_on_every_wire_and_is_reported_when_it_is_inter
     if find("btc") is None:
         pytest.skip(how_to_install("btc"))
     # In seconds: the whole is asked for, and ended after the second line of progress.
-    command = [sys.executable, "-m", "tests.load", "--rate=40", "--minutes=3", "--merchants=6"]
+    command = [sys.executable, "-m", "tests.load", "--rate=40", "--minutes=1", "--merchants=6"]
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as program:
@@ -31,7 +31,7 @@ def test_a_small_load_is_complete_on_every_wire_and_is_reported_when_it_is_inter
         said = []
         for line in program.stdout:
             said.append(line)
-            if len([one for one in said if " s of 180: " in one]) == 2:
+            if len([one for one in said if " s of 60: " in one]) == 2:
                 program.send_signal(signal.SIGINT)
                 break
         said += program.stdout
