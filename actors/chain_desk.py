@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from uuid import UUID
 
 import orjson
 import trio
 
+from actors.answering import answering
 from actors.chain_standing import ChainStanding, pack, watch_duty
 from actors.chain_supervisor import ChainSupervisor
 from actors.core.codec import terms_from_json
 from actors.duties import Duties
 from actors.ports import InvoiceBook, Log, PersistentError, TransientError
 from actors.remote_chain import CANCEL, CREATE
+from actors.turns import Turns
 
 LOOK_EVERY_S = 0.25
 """How soon others hear that the chain's standing has changed."""
@@ -45,7 +46,14 @@ class ChainDesk:
         self._store = store
         self._know_account = know_account
         self._log = log
-        self._at_work: dict[UUID, trio.Event] = {}
+        self._turns: Turns[UUID] = Turns()
+        self._answer = answering(
+            {CREATE: self._create, CANCEL: self._cancel},
+            duty=self._duty,
+            who=f"the process that watches {self._chain}",
+            of=" the invoice",
+            log=log,
+        )
 
     async def greet(self) -> None:
         """Let everybody know that somebody has the duty; before the supervisor runs."""
@@ -57,56 +65,18 @@ class ChainDesk:
             nursery.start_soon(self._keep_reporting)
             await self._duties.serve(self._duty, self._answer)
 
-    async def _answer(self, kind: str, body: bytes) -> bytes:
-        try:
-            await self._do(kind, body)
-        except (TransientError, PersistentError):
-            raise
-        except Exception as error:
-            # A post that makes us crash would be given to the next holder, and to the one after.
-            self._log.error(
-                "a post could not be answered",
-                duty=self._duty,
-                kind=kind,
-                error=repr(error),
-                exc_info=error,
-            )
-            raise TransientError(
-                f"the process that watches {self._chain} failed to {kind} the invoice: its log"
-                " says why"
-            ) from error
-        return b""
-
-    async def _do(self, kind: str, body: bytes) -> None:
-        if kind == CREATE:
-            await self._create(body)
-        elif kind == CANCEL:
-            await self._supervisor.cancel(UUID(body.decode()))
-        else:
-            raise PersistentError(
-                f"the process that watches {self._chain} does not know how to {kind!r}: run the"
-                " same version of tallyd everywhere"
-            )
-
-    async def _create(self, body: bytes) -> None:
+    async def _create(self, body: bytes) -> bytes:
         """Once for each id: it may be posted twice, or by two processes with the same claim."""
         terms = terms_from_json(orjson.loads(body))
-        async with self._alone(terms.invoice_id):
-            if await self._store.invoice(terms.invoice_id) is not None:
-                return
-            await self._know_account(terms.account_id)
-            await self._supervisor.create(terms)
+        async with self._turns.turn(terms.invoice_id):
+            if await self._store.invoice(terms.invoice_id) is None:
+                await self._know_account(terms.account_id)
+                await self._supervisor.create(terms)
+        return b""
 
-    @asynccontextmanager
-    async def _alone(self, invoice_id: UUID) -> AsyncIterator[None]:
-        while (event := self._at_work.get(invoice_id)) is not None:
-            await event.wait()
-        done = self._at_work[invoice_id] = trio.Event()
-        try:
-            yield
-        finally:
-            del self._at_work[invoice_id]
-            done.set()
+    async def _cancel(self, body: bytes) -> bytes:
+        await self._supervisor.cancel(UUID(body.decode()))
+        return b""
 
     async def _keep_reporting(self) -> None:
         said: ChainStanding | None = None

@@ -18,6 +18,7 @@ import trio
 
 from actors.access_book import AccessBook, Claim
 from actors.ports import Log, PersistentError, TransientError, WallClock
+from actors.turns import Turns
 
 KEPT_MS = 24 * 3600 * 1000
 MAX_KEY = 200
@@ -70,7 +71,7 @@ class Idempotency:
         self._clock = clock
         self._log = log
         self._new_id = new_id
-        self._at_work: dict[tuple[str, str], trio.Event] = {}
+        self._turns: Turns[tuple[str, str]] = Turns()
 
     @asynccontextmanager
     async def once(
@@ -95,15 +96,10 @@ class Idempotency:
         if reason is not None:
             yield KeyMalformed(reason)
             return
-        place = (owner, key)
-        with trio.move_on_after(WAIT_S):
-            while (event := self._at_work.get(place)) is not None:
-                await event.wait()
-        if place in self._at_work or len(self._at_work) >= MAX_AT_WORK:
-            yield StillAtWork(key)
-            return
-        done = self._at_work[place] = trio.Event()
-        try:
+        async with self._turns.turn((owner, key), wait_s=WAIT_S, most=MAX_AT_WORK) as ours:
+            if not ours:
+                yield StillAtWork(key)
+                return
             digest = digest_of(operation, given)
             now_ms = self._clock.now_ms()
             claim = await self._book.claim(
@@ -115,9 +111,6 @@ class Idempotency:
                 forgotten_before_ms=now_ms - KEPT_MS,
             )
             yield claim if claim.digest == digest else KeyReused(key)
-        finally:
-            del self._at_work[place]
-            done.set()
 
     async def run(self) -> None:
         """Forget old claims now and then, until cancelled."""

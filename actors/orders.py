@@ -33,6 +33,7 @@ from actors.new_order import InvalidField, NewOrder, check
 from actors.order_book import Order
 from actors.order_status import OrderStatus, confirmations_of, status_of
 from actors.ports import Store, TransientError, WallClock
+from actors.turns import Turns
 from actors.wallet_book import NoSuchWallet, Wallet
 
 __all__ = ["InvalidField", "NewOrder", "OrderStatus", "Orders", "confirmations_of", "status_of"]
@@ -132,7 +133,7 @@ class Orders:
         self._alone_here = alone
         self._new_order_id = new_order_id
         self._new_invoice_id = new_invoice_id
-        self._at_work: dict[tuple[UUID, str], trio.Event] = {}
+        self._turns: Turns[tuple[UUID, str]] = Turns()
 
     async def create(self, wanted: NewOrder, *, caller: Caller) -> PlacedOrder | OrderRefusal:
         """The order that is asked for, made unless it is there; durable and watched.
@@ -289,20 +290,13 @@ class Orders:
     async def _alone(self, user_id: UUID, merchant_order_id: str) -> AsyncIterator[None]:
         """One request at a time for one order. Raises TransientError if it lasts too long."""
         place = (user_id, merchant_order_id)
-        with trio.move_on_after(WAIT_S):
-            while (event := self._at_work.get(place)) is not None:
-                await event.wait()
-        if place in self._at_work or len(self._at_work) >= MAX_AT_WORK:
-            raise TransientError(
-                f"order {merchant_order_id!r} is still being created, or too many others are: ask"
-                " for it again in a moment"
-            )
-        done = self._at_work[place] = trio.Event()
-        try:
+        async with self._turns.turn(place, wait_s=WAIT_S, most=MAX_AT_WORK) as ours:
+            if not ours:
+                raise TransientError(
+                    f"order {merchant_order_id!r} is still being created, or too many others are:"
+                    " ask for it again in a moment"
+                )
             yield
-        finally:
-            del self._at_work[place]
-            done.set()
 
 
 _OVER = frozenset({OrderStatus.EXPIRED, OrderStatus.CANCELED})

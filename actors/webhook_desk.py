@@ -7,6 +7,7 @@ from uuid import UUID
 
 import trio
 
+from actors.answering import answering
 from actors.duties import Duties
 from actors.ports import Log, PersistentError, TransientError
 from actors.remote_webhooks import (
@@ -47,6 +48,12 @@ class WebhookDesk:
         self._log = log
         self._rests: dict[UUID, _Rest] = {}
         self._nursery: trio.Nursery | None = None
+        self._answer = answering(
+            {REST: self._rest, WAKE: self._wake, SEND: self._send},
+            duty=DELIVER,
+            who="the process that delivers webhooks",
+            log=log,
+        )
 
     async def run(self) -> None:
         """Answer and report until cancelled."""
@@ -54,48 +61,20 @@ class WebhookDesk:
             self._nursery.start_soon(self._keep_reporting)
             await self._duties.serve(DELIVER, self._answer)
 
-    async def _answer(self, kind: str, body: bytes) -> bytes:
-        try:
-            return await self._do(kind, body)
-        except (TransientError, PersistentError):
-            raise
-        except Exception as error:
-            # A post that makes us crash would be given to the next holder, and to the one after.
-            self._log.error(
-                "a post could not be answered",
-                duty=DELIVER,
-                kind=kind,
-                error=repr(error),
-                exc_info=error,
-            )
-            raise TransientError(
-                f"the process that delivers webhooks failed to {kind}: its log says why"
-            ) from error
-
-    async def _do(self, kind: str, body: bytes) -> bytes:
-        if kind == REST:
-            await self._rest(Lease.unpack(body))
-            return b""
-        if kind == WAKE:
-            return await self._wake(Lease.unpack(body))
-        if kind == SEND:
-            return pack_answer(await self._send(Sending.unpack(body)))
-        raise PersistentError(
-            f"the process that delivers webhooks does not know how to {kind!r}: run the same"
-            " version of tallyd everywhere"
-        )
-
     # --- leases -----------------------------------------------------------------------------------
 
-    async def _rest(self, lease: Lease) -> None:
+    async def _rest(self, body: bytes) -> bytes:
+        lease = Lease.unpack(body)
         rest = self._rests.get(lease.id)
         if rest is None:
             assert self._nursery is not None
             rest = self._rests[lease.id] = _Rest()
             self._nursery.start_soon(self._hold, lease, rest)
         await rest.begun.wait()
+        return b""
 
-    async def _wake(self, lease: Lease) -> bytes:
+    async def _wake(self, body: bytes) -> bytes:
+        lease = Lease.unpack(body)
         rest = self._rests.get(lease.id)
         if rest is None:
             # An earlier holder gave it, or it has ended: what is stored by now counts.
@@ -126,14 +105,16 @@ class WebhookDesk:
 
     # --- the rest ---------------------------------------------------------------------------------
 
-    async def _send(self, sending: Sending) -> Answer:
-        with trio.move_on_after(SEND_S):
-            return await self._engine.tools.sender.post(
-                sending.endpoint_id, sending.url, sending.headers, sending.body
-            )
-        return Answer(
+    async def _send(self, body: bytes) -> bytes:
+        sending = Sending.unpack(body)
+        answer = Answer(
             status=None, error=f"no answer within {SEND_S:g} s", latency_ms=round(SEND_S * 1000)
         )
+        with trio.move_on_after(SEND_S):
+            answer = await self._engine.tools.sender.post(
+                sending.endpoint_id, sending.url, sending.headers, sending.body
+            )
+        return pack_answer(answer)
 
     async def _keep_reporting(self) -> None:
         said = b""
