@@ -277,8 +277,8 @@ class ChainSupervisor:
         for invoice in await self._store.live(chain, tip_height=tip_height):
             watch(invoice.terms.destination, invoice.terms.invoice_id)
             actors.adopt(invoice)
-        for destination, invoice_id in await self._store.destinations(chain):
-            watch(destination, invoice_id)
+        for destination, _ in await self._store.destinations(chain):
+            self._router.index.watch_stored(destination)
         self._log.info(
             "chain loaded",
             chain=chain,

@@ -9,7 +9,7 @@ An input is acknowledged when what followed from it is durable (or when it broug
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
@@ -144,6 +144,13 @@ class InvoiceActors:
             for one in invoices
             if one is not None and one.open and one.terms.asset == asset
         ]
+
+    async def owners(self, destinations: Collection[bytes]) -> Mapping[bytes, UUID]:
+        """Whose these addresses are, of which each was given out on this chain once."""
+        found = await self._insist(lambda: self._store.owners(self._chain, destinations))
+        missing = [each.hex() for each in destinations if each not in found]
+        assert not missing, f"addresses are watched that the store does not know: {missing}"
+        return found
 
     def retire(self, invoice_id: UUID) -> None:
         """Let go of an invoice in which nothing can change; mail will load it again."""

@@ -403,6 +403,10 @@ class InvoiceBook(Protocol):
         """Every address ever given out on the chain, with its invoice."""
         ...
 
+    async def owners(self, chain: str, destinations: Collection[bytes]) -> dict[bytes, UUID]:
+        """The invoices of these addresses; what was never given out is left out."""
+        ...
+
 
 class Directory(Protocol):
     """Users and their keys."""

@@ -44,6 +44,8 @@ MAX_OUTPUTS = 64
 """Payments that one transaction can make to one invoice, but for one more of each further asset."""
 
 Deliveries = dict[UUID, list[Input]]
+Owners = Mapping[bytes, UUID]
+"""Destination → the invoice that owns it, in memory or not."""
 
 
 class Router:
@@ -85,7 +87,8 @@ class Router:
         """
         match event:
             case BlockConnected():
-                await actors.deliver(self._connected(event), height=event.block.height)
+                owners = await self._owners(event.txs, actors)
+                await actors.deliver(self._connected(event, owners), height=event.block.height)
                 mined_ms = event.block.time_s * 1000
                 reached = TipReached(event.block.height, event.at_ms, mined_ms)
                 await self._tip_reached(reached, actors)
@@ -99,7 +102,8 @@ class Router:
                     {invoice_id: [shortened] for invoice_id in holders}, height=height + 1
                 )
             case MempoolChanged():
-                mail = self._mempool(event, actors, tip_height=tip_height)
+                owners = await self._owners(event.added, actors)
+                mail = self._mempool(event, owners, actors, tip_height=tip_height)
                 await actors.deliver(mail, height=tip_height + 1)
 
     async def read_up_to(self, as_of_ms: int, actors: InvoiceActors, *, tip_height: int) -> None:
@@ -152,15 +156,25 @@ class Router:
                     actors.retire(invoice_id)
             await trio.lowlevel.checkpoint()
 
-    def _connected(self, event: BlockConnected) -> Deliveries:
+    async def _owners(self, txs: Iterable[ChainTx], actors: InvoiceActors) -> Owners:
+        """Whose the destinations are that these transactions name."""
+        named = {output.destination for tx in txs for output in tx.outputs}
+        named.update(refused.destination for tx in txs for refused in tx.refused)
+        watched = {each: owner for each in named if (owner := self.index.owner(each)) is not None}
+        stored = [each for each in named if each not in watched and each in self.index.destinations]
+        if stored:
+            watched.update(await actors.owners(stored))
+        return watched
+
+    def _connected(self, event: BlockConnected, owners: Owners) -> Deliveries:
         block, at_ms, index = event.block, event.at_ms, self.index
         mail: Deliveries = {}
         for invoice_id in index.holders_elsewhere(block.height, block.hash):
             mail.setdefault(invoice_id, []).append(HeightTaken(block.height, block.hash, at_ms))
         for tx in event.txs:
             losers = index.conflicting(tx.txid, tx.spends)
-            self._refused(mail, tx, at_ms)
-            payees = self._payees(tx)
+            self._refused(mail, tx, owners, at_ms)
+            payees = self._payees(tx, owners)
             expected = dict.fromkeys(index.waiting(tx.txid), ())
             for invoice_id, outputs in {**expected, **payees}.items():
                 mail.setdefault(invoice_id, []).append(
@@ -182,15 +196,15 @@ class Router:
         return mail
 
     def _mempool(
-        self, event: MempoolChanged, actors: InvoiceActors, *, tip_height: int
+        self, event: MempoolChanged, owners: Owners, actors: InvoiceActors, *, tip_height: int
     ) -> Deliveries:
         at_ms, index = event.at_ms, self.index
         mail: Deliveries = {}
         fresh: dict[bytes, Iterable[UUID]] = {}
         for tx in event.added:
             losers = index.conflicting(tx.txid, tx.spends)
-            self._refused(mail, tx, at_ms)
-            payees = self._payees(tx)
+            self._refused(mail, tx, owners, at_ms)
+            payees = self._payees(tx, owners)
             overtaken = (tx.txid, *losers)
             if any(_in_a_block(actors.invoice(invoice_id), overtaken) for invoice_id in payees):
                 # News older than the block that has it, or what took its inputs: it is in no
@@ -218,19 +232,19 @@ class Router:
         self._removed(mail, event.removed, at_ms, told=())
         return mail
 
-    def _payees(self, tx: ChainTx) -> dict[UUID, tuple[Output, ...]]:
+    def _payees(self, tx: ChainTx, owners: Owners) -> dict[UUID, tuple[Output, ...]]:
         payees: dict[UUID, list[Output]] = {}
         for output in tx.outputs:
-            invoice_id = self.index.owner(output.destination)
+            invoice_id = owners.get(output.destination)
             if invoice_id is not None and output.amount_base > 0:
                 payees.setdefault(invoice_id, []).append(output)
         return {invoice_id: _bounded(outputs) for invoice_id, outputs in payees.items()}
 
-    def _refused(self, mail: Deliveries, tx: ChainTx, at_ms: int) -> None:
+    def _refused(self, mail: Deliveries, tx: ChainTx, owners: Owners, at_ms: int) -> None:
         """Tell whom a transaction seems to pay, and does not."""
         found: dict[UUID, list[RefusedOutput]] = {}
         for output in tx.refused:
-            invoice_id = self.index.owner(output.destination)
+            invoice_id = owners.get(output.destination)
             if invoice_id is not None:
                 found.setdefault(invoice_id, []).append(output)
         for invoice_id, outputs in found.items():

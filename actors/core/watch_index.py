@@ -31,10 +31,11 @@ class WatchIndex:
     )
 
     def __init__(self) -> None:
-        self.destinations: dict[bytes, int] = {}
-        """scriptPubKey or address bytes → the one invoice that owns it, for ever: its id's `int`.
+        self.destinations: dict[bytes, UUID | None] = {}
+        """scriptPubKey or address bytes → the one invoice that owns it while that is in memory.
 
-        It grows with every invoice there ever was, and a UUID would cost 64 bytes more of each.
+        It grows with every invoice there ever was: of those that are done with only the address
+        stays, and the store knows whose it is.
         """
         self.sizes: set[int] = set()
         """Lengths of all destinations: what has another length needs no look-up."""
@@ -55,20 +56,24 @@ class WatchIndex:
 
     def watch(self, destination: bytes, invoice_id: UUID) -> None:
         """Watch `destination` for ever. An address belongs to one invoice only: asserted."""
-        owner = self.destinations.setdefault(destination, invoice_id.int)
+        owner = self.destinations.setdefault(destination, invoice_id)
         self.sizes.add(len(destination))
-        assert owner == invoice_id.int, (
-            f"address reused: {destination.hex()} of invoice {UUID(int=owner)}"
-        )
+        assert owner == invoice_id, f"address reused: {destination.hex()} of invoice {owner}"
+
+    def watch_stored(self, destination: bytes) -> None:
+        """Watch `destination` for ever, of an invoice that need not be in memory."""
+        self.destinations.setdefault(destination, None)
+        self.sizes.add(len(destination))
 
     def owner(self, destination: bytes) -> UUID | None:
-        """The invoice that owns it."""
-        found = self.destinations.get(destination)
-        return None if found is None else UUID(int=found)
+        """The invoice in memory that owns it."""
+        return self.destinations.get(destination)
 
     def update(self, before: Invoice | None, after: Invoice) -> None:
         """Follow one invoice's change of state: index what `after` waits for, drop the rest."""
         invoice_id = after.terms.invoice_id
+        if before is None:
+            self.destinations[after.terms.destination] = invoice_id
         for payment in before.payments if before else ():
             self._drop(invoice_id, payment.outpoint.txid, payment.height)
         for payment in after.payments:
@@ -86,7 +91,9 @@ class WatchIndex:
         self._release_unpaying(before)
 
     def remove(self, invoice: Invoice) -> None:
-        """Forget an invoice's payments once they are too deep to move; its destination stays."""
+        """Forget an invoice that leaves memory; its destination stays watched."""
+        if invoice.terms.destination in self.destinations:
+            self.destinations[invoice.terms.destination] = None
         for payment in invoice.payments:
             self._drop(invoice.terms.invoice_id, payment.outpoint.txid, payment.height)
         self._release_unpaying(invoice)

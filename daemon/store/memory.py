@@ -6,7 +6,7 @@ or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from itertools import islice
 from secrets import token_hex
@@ -207,6 +207,11 @@ class MemoryStore(MemoryAccess):
             for (owner, destination), invoice_id in self._destinations.items()
             if owner == chain
         )
+
+    async def owners(self, chain: str, destinations: Collection[bytes]) -> dict[bytes, UUID]:
+        await trio.lowlevel.checkpoint()
+        found = ((each, self._destinations.get((chain, each))) for each in destinations)
+        return {each: invoice_id for each, invoice_id in found if invoice_id is not None}
 
     # --- users and keys ---------------------------------------------------------------------------
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from uuid import UUID
 
 from sqlalchemy import Connection, Select, func, literal, select, tuple_
@@ -75,6 +76,16 @@ def all_destinations(connection: Connection, chain: str) -> tuple[tuple[bytes, U
     )
     with _garbage_kept():
         return tuple([(row[0], row[1]) for part in found.partitions() for row in part])
+
+
+def owners(connection: Connection, chain: str, wanted: Collection[bytes]) -> dict[bytes, UUID]:
+    rest, found = iter(wanted), dict[bytes, UUID]()
+    while part := list(islice(rest, _CHUNK)):
+        named = select(destinations.c.destination, destinations.c.invoice_id).where(
+            destinations.c.chain == chain, destinations.c.destination.in_(part)
+        )
+        found.update((row[0], row[1]) for row in connection.execute(named))
+    return found
 
 
 @contextmanager

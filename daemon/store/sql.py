@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TypeVar, cast
 from uuid import UUID
@@ -119,6 +119,9 @@ class SqlStore(SqlAccess):
 
     async def destinations(self, chain: str) -> tuple[tuple[bytes, UUID], ...]:
         return await self._read(partial(reads.all_destinations, chain=chain))
+
+    async def owners(self, chain: str, destinations: Collection[bytes]) -> dict[bytes, UUID]:
+        return await self._read(partial(reads.owners, chain=chain, wanted=destinations))
 
     # --- users and keys ---------------------------------------------------------------------------
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
+import pytest
 import trio
 
 from actors.core.agenda import SLICE
@@ -23,6 +25,7 @@ from actors.core.events import Terms
 from actors.core.invoice import Invoice, State
 from actors.core.watch_index import WatchIndex
 from actors.invoice_actor import InvoiceActors
+from actors.ports import TransientError
 from actors.router import MAX_OUTPUTS, Router
 from tests.helpers.faulty_store import FaultyStore
 from tests.helpers.invoices import ASSET, CREATED_MS, EXPIRES_MS, block, txid
@@ -92,7 +95,7 @@ class CountingDict(dict):
         return super().get(*args)
 
 
-async def test_a_block_costs_one_look_up_per_output_whatever_is_watched(autojump_clock):
+async def test_a_block_costs_one_look_up_per_address_it_names_whatever_is_watched(autojump_clock):
     async with routed() as it:
         paid = await it.create()
         index = it.router.index
@@ -101,7 +104,7 @@ async def test_a_block_costs_one_look_up_per_output_whatever_is_watched(autojump
             index.watch(b"other %d" % number, paid.invoice_id)
         index.destinations.looked_up = 0
         await it.connect(10, *(tx(f"tx {n}", (paid, 1), (paid, 2)) for n in range(20)))
-        assert index.destinations.looked_up == 40
+        assert index.destinations.looked_up == 1
         assert it.live(paid).received_base == 60
 
 
@@ -237,8 +240,47 @@ async def test_invoices_too_deep_to_move_are_let_go_of_and_their_addresses_stay(
         index = it.router.index
         assert len(index.destinations) == count + 1
         assert (index.conflicts, index.unconfirmed, index.by_height) == ({}, {}, {})
+        assert not any(index.destinations.values()), "whose they are is for the store to say"
+        assert it.store.calls["owners"] == 0, "it was not asked about those in memory"
+        it.store.fail("owners", TransientError("busy"), times=2)
         await it.mempool(tx("more", (settled, 1)))
         assert it.live(settled).overpaid
+        await it.connect(14, tx("more", (settled, 1)))
+        assert it.store.calls["owners"] == 3, "insisted on, and asked once"
+        assert index.owner(settled.destination) == settled.invoice_id
+
+
+async def test_who_leaves_memory_while_the_store_is_asked_for_others_still_gets_its_mail(
+    autojump_clock,
+):
+    async with routed() as it:
+        gone, held = await it.create(watch_depth=1), await it.create()
+        await it.connect(10, tx("t", (gone, 100)))
+        await it.connect(11)
+        await it.connect(12)
+        assert it.router.index.owner(gone.destination) is None
+        ask = it.store.owners
+
+        async def slow(chain, destinations):
+            found = await ask(chain, destinations)
+            it.router.note(it.live(held), None)
+            return found
+
+        it.store.owners = slow
+        await it.connect(13, tx("both", (gone, 5), (held, 7)))
+        assert (await it.store.invoice(gone.invoice_id)).invoice.received_base == 105
+        assert (await it.store.invoice(held.invoice_id)).invoice.received_base == 7
+
+
+async def test_an_address_that_the_store_does_not_know_stops_the_chain_and_is_not_passed_over(
+    autojump_clock,
+):
+    async with routed() as it:
+        ours = await it.create()
+        it.router.index.watch_stored(b"never given out")
+        stray = replace(ours, destination=b"never given out")
+        with pytest.raises(AssertionError, match=b"never given out".hex()):
+            await it.connect(10, tx("t", (ours, 100), (stray, 1)))
 
 
 # --- locks, keys, refusals ------------------------------------------------------------------------

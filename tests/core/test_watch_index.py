@@ -35,9 +35,24 @@ def test_an_address_belongs_to_one_invoice_for_ever():
     index.watch(DESTINATION, ALICE)
     with pytest.raises(AssertionError, match="address reused"):
         index.watch(DESTINATION, BOB)
-    index.remove(invoice(ALICE))
     assert index.owner(DESTINATION) == ALICE
     assert index.owner(b"somebody else's") is None
+
+
+def test_an_address_stays_watched_when_its_invoice_leaves_memory():
+    index, held = WatchIndex(), invoice(ALICE)
+    index.watch(DESTINATION, ALICE)
+    index.update(None, held)
+    index.remove(held)
+    assert index.destinations == {DESTINATION: None}
+    with pytest.raises(AssertionError, match="address reused"):
+        index.watch(DESTINATION, BOB)
+    index.update(None, held)
+    assert index.owner(DESTINATION) == ALICE
+    index.watch_stored(DESTINATION)
+    index.watch_stored(b"an older one")
+    assert index.destinations == {DESTINATION: ALICE, b"an older one": None}
+    assert index.sizes == {len(DESTINATION), len(b"an older one")}
 
 
 def test_an_unconfirmed_payment_is_waited_for_until_it_is_in_a_block():

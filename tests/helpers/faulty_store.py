@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -94,6 +94,10 @@ class FaultyStore(MemoryStore):
     async def live(self, chain: str, *, tip_height: int) -> tuple[Invoice, ...]:
         self._enter("live", None)
         return await super().live(chain, tip_height=tip_height)
+
+    async def owners(self, chain: str, destinations: Collection[bytes]) -> dict[bytes, UUID]:
+        self._enter("owners", None)
+        return await super().owners(chain, destinations)
 
     async def cursor(self, chain: str) -> ChainCursor | None:
         self._enter("cursor", None)

@@ -54,6 +54,7 @@ READS = frozenset(
         "order_of_invoice",
         "owed",
         "owing",
+        "owners",
         "policy",
         "published",
         "quarantined",

@@ -130,6 +130,17 @@ async def test_any_text_and_any_bytes_come_back(store: Store) -> None:
         assert fold(entry.event for entry in history) == invoice
 
 
+async def test_addresses_tell_their_invoices_by_the_chain(store: Store) -> None:
+    made = [await grow(store, number, destination=b"%d" % number) for number in range(1, 6)]
+    other = await grow(store, 6, chain="ltc", destination=b"6")
+    asked = [b"%d" % number for number in range(2, 5_000)]
+    assert await store.owners("btc", asked) == {
+        one.terms.destination: one.terms.invoice_id for one in made[1:]
+    }
+    assert await store.owners("ltc", asked) == {b"6": other.terms.invoice_id}
+    assert await store.owners("btc", ()) == {}
+
+
 async def test_another_chain_or_account_may_have_the_same(store: Store) -> None:
     await grow(store, 1)
     await grow(store, 2, destination=(1).to_bytes(22, "big"), chain="ltc")

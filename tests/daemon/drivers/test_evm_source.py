@@ -4,7 +4,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
-from uuid import UUID
 
 import pytest
 import trio
@@ -403,7 +402,7 @@ async def test_an_index_that_changes_is_asked_when_a_block_is_handed_over() -> N
     seen = []
     async for block, txs in source_of(node).read_blocks(range(1, 40), index):
         if block.height == 20:
-            index.watch(OURS, UUID(int=next(iter(index.destinations.values()))))
+            index.watch(OURS, next(iter(index.destinations.values())))
         seen.append(len(txs))
     assert seen == [0] * 20 + [1] * 19
 
