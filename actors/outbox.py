@@ -7,6 +7,9 @@ in pages until it has reached what is published, then the tail: the newest event
 once for all readers while there are any. A reader whose cursor is older than the tail reads the
 store again, so none of them holds up another, or the writer, or costs memory. Nothing is shown
 before the hub has published it, so the store's pages and the tail meet without gap or overlap.
+
+A reader who has everything waits for a bell, which rings for its user or its invoice only: a busy
+shop does not wake the readers of all others.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from uuid import UUID
 
 import orjson
 import trio
@@ -89,7 +93,8 @@ class Outbox:
         self._last_seq = 0
         """Of what was published; only known while somebody listens."""
         self._listeners: set[Listener] = set()
-        self._news = trio.Event()
+        self._bells: dict[UUID | None, _Bell] = {}
+        """By what the waiting readers' filters name: an invoice, a user, or nothing."""
         self._followers = 0
         self._ears = ExitStack()
         self._hears = False
@@ -254,10 +259,28 @@ class Outbox:
         events = tuple(published(log_id, one) for one in batch)
         self._tail.extend(events)
         self._last_seq = events[-1].seq
-        news, self._news = self._news, trio.Event()
-        news.set()
+        self._ring(events)
         for listener in tuple(self._listeners):
             listener(events)
+
+    def _ring(self, events: Sequence[Published]) -> None:
+        named = {None, *(one.user_id for one in events), *(one.invoice_id for one in events)}
+        for name in named & self._bells.keys():
+            bell = self._bells.pop(name)
+            bell.silent_until = events[0].seq - 1
+            bell.rung.set()
+
+    @contextmanager
+    def _bell(self, name: UUID | None) -> Iterator[_Bell]:
+        """Rings with the next batch that has an event of this user or invoice; None: with any."""
+        bell = self._bells.setdefault(name, _Bell())
+        bell.waiting += 1
+        try:
+            yield bell
+        finally:
+            bell.waiting -= 1
+            if not bell.waiting and self._bells.get(name) is bell:
+                del self._bells[name]
 
     def _recent(self, after_seq: int) -> list[Published] | None:
         """A page of the tail; None when it does not reach back so far."""
@@ -270,6 +293,18 @@ class Outbox:
         return list(reversed(list(islice(reversed(self._tail), len(self._tail) - start))))[
             :PAGE_EVENTS
         ]
+
+
+class _Bell:
+    """What the readers wait for who stand at the newest event and ask for the same."""
+
+    __slots__ = ("rung", "silent_until", "waiting")
+
+    def __init__(self) -> None:
+        self.rung = trio.Event()
+        self.silent_until: int | None = None
+        """Up to there came nothing for them; None until it rings: nothing came at all."""
+        self.waiting = 0
 
 
 class Follower:
@@ -325,9 +360,19 @@ class Follower:
         self.seq = max(self.seq, seq)
 
     async def wait(self) -> None:
-        """Until something that was not taken is published; it need not match the filter."""
-        if self.seq >= self._outbox._last_seq:  # noqa: SLF001 - as above
-            await self._outbox._news.wait()  # noqa: SLF001 - as above
+        """Until something that was not taken is published; it need not match the filter.
+
+        Whoever waited stands before that, or at the newest event if the wait was cancelled.
+        """
+        outbox, wanted = self._outbox, self._filter
+        if self.seq < outbox._last_seq:  # noqa: SLF001 - as above
+            return
+        with outbox._bell(wanted.invoice_id or wanted.user_id) as bell:  # noqa: SLF001 - as above
+            try:
+                await bell.rung.wait()
+            finally:
+                silent_until = bell.silent_until
+                self.went_on(outbox._last_seq if silent_until is None else silent_until)  # noqa: SLF001 - as above
 
 
 def published(log_id: str, committed: Committed) -> Published:

@@ -147,6 +147,81 @@ async def test_the_place_goes_on_over_events_that_do_not_pass(house):
         assert seqs(await follower.take()) == [6]
 
 
+async def test_who_waits_is_not_woken_by_what_others_do_and_is_not_behind_for_it(house):
+    """Neither in looks at the tail nor in the bound of its lag."""
+    looks = 0
+    async with house.outbox.follow(0, Filter(user_id=BOB), max_lag=10) as follower:
+        take = follower.take
+
+        async def counted():
+            nonlocal looks
+            looks += 1
+            return await take()
+
+        follower.take = counted
+        async with trio.open_nursery() as nursery:
+            found: list[Published] = []
+
+            async def read():
+                found.extend(await anext(follower))
+
+            nursery.start_soon(read)
+            await trio.testing.wait_all_tasks_blocked()
+            assert looks == 1
+            for _ in range(100):
+                await house.create(user_id=ALICE)
+                await trio.testing.wait_all_tasks_blocked()
+            assert (looks, found) == (1, [])
+            await house.create(user_id=BOB)
+        assert looks == 2
+        assert seqs(found) == [101]
+        assert follower.seq == 101
+
+
+async def test_a_wait_that_ends_without_an_event_leaves_the_reader_at_the_newest(
+    house, autojump_clock
+):
+    """As a heartbeat says: everything wanted up to there was given."""
+    async with trio.open_nursery() as nursery, house.outbox.follow(0, Filter(user_id=BOB)) as one:
+        nursery.start_soon(house.create, 7)
+        with trio.move_on_after(5):
+            await anext(one)
+        assert one.seq == 7
+        await house.create(user_id=BOB)
+        assert seqs(await anext(one)) == [8]
+
+
+async def test_those_who_wait_for_an_invoice_a_user_or_anything_hear_their_own(house):
+    heard: dict[str, list[int]] = {"bob": [], "invoice": [], "all": []}
+    await house.create(user_id=ALICE)
+    (created,) = await house.outbox.read(0, 1)
+    wanted = {
+        "bob": Filter(user_id=BOB),
+        "invoice": Filter(user_id=ALICE, invoice_id=created.invoice_id),
+        "all": EVERYTHING,
+    }
+
+    async def read(name: str) -> None:
+        async with house.outbox.follow(None, wanted[name]) as follower:
+            async for batch in follower:
+                heard[name] += seqs(batch)
+
+    async with trio.open_nursery() as nursery:
+        for name in wanted:
+            nursery.start_soon(read, name)
+        await trio.testing.wait_all_tasks_blocked()
+        row = await house.store.invoice(created.invoice_id)
+        for step in ("bob", "alice", "invoice"):
+            if step == "invoice":
+                await record(house.store, row.invoice, payment(row.invoice))
+            else:
+                await house.create(user_id=BOB if step == "bob" else ALICE)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    assert heard == {"bob": [2], "invoice": [4, 5], "all": [2, 3, 4, 5]}
+    assert not house.outbox._bells
+
+
 async def test_waiting_for_a_batch_can_be_cancelled_without_losing_one(house, autojump_clock):
     async with house.outbox.follow() as follower:
         with trio.move_on_after(1):
