@@ -1,8 +1,8 @@
 """What is proved, not measured: long runs whose last result is kept in `benchmarks/proofs/`.
 
-`record` is called by the program that ran, with `WRITE=1`; the page's section is made of what is
-kept, so a new proof needs no new benchmarks. The figures that a proof's targets name must be there:
-a proof without them is refused.
+`record` is called by the program that ran, with `WRITE=1`; the page's section and the README's
+table are made of what is kept, so a new proof needs no new benchmarks. The figures that a proof's
+targets name must be there: a proof without them is refused.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from benchmarks.suite import SUITE, Target
 
 FOLDER = ROOT / "benchmarks" / "proofs"
 PAGE = ROOT / "docs" / "performance.md"
+README = ROOT / "README.md"
 HEADING = "## Proofs"
 _INTRODUCTION = """\
 Long runs, each repeated by the command that it names; with `WRITE=1` the command puts its figures
 here. `make bench` repeats only the recovery."""
 _DEPENDS_ON = ("date", "processor", "cores", "memory", "system", "kernel", "python")
+_TABLE = re.compile(r"(?<=<!-- proofs -->\n).*?(?=<!-- end of proofs -->)", re.DOTALL)
 _SECTION = re.compile(r"^## Proofs\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
 
 
@@ -93,6 +95,7 @@ def record(
     machine: Mapping[str, Any] | None = None,
     folder: Path = FOLDER,
     page: Path = PAGE,
+    readme: Path = README,
 ) -> Path:
     """Keep a run's figures as the last of their kind and put them on the page.
 
@@ -114,20 +117,34 @@ def record(
     path = folder / f"{name}.json"
     document = {"command": command, "machine": described, "figures": dict(figures)}
     path.write_text(json.dumps(document, indent=2) + "\n")
-    refresh(page=page, folder=folder)
+    refresh(page=page, readme=readme, folder=folder)
     return path
 
 
-def refresh(*, page: Path = PAGE, folder: Path = FOLDER) -> None:
-    """Put what is kept on a page that is there, and leave the rest of it alone."""
-    text, replaced = page.read_text(), section(folder)
+def refresh(*, page: Path = PAGE, readme: Path = README, folder: Path = FOLDER) -> None:
+    """Put what is kept on a page and a README that are there, and leave the rest of them alone."""
+    for path, text in ((page, _page(page, folder)), (readme, _readme(readme, folder))):
+        if text != path.read_text():
+            path.write_text(text)
+
+
+def _page(path: Path, folder: Path) -> str:
+    text, replaced = path.read_text(), section(folder)
     if _SECTION.search(text):
-        page.write_text(_SECTION.sub(lambda _: replaced + "\n\n", text))
-    else:
-        before, heading, after = text.partition("## Machine\n")
-        if not heading:
-            raise ValueError(f"{page} has no section Machine to put the proofs before")
-        page.write_text(f"{before}{replaced}\n\n{heading}{after}")
+        return _SECTION.sub(lambda _: replaced + "\n\n", text)
+    before, heading, after = text.partition("## Machine\n")
+    if not heading:
+        raise ValueError(f"{path} has no section Machine to put the proofs before")
+    return f"{before}{replaced}\n\n{heading}{after}"
+
+
+def _readme(path: Path, folder: Path) -> str:
+    text, placed = _TABLE.subn(lambda _: table(folder) + "\n", path.read_text())
+    if not placed:
+        raise ValueError(
+            f"{path} has no place for proofs (<!-- proofs --> … <!-- end of proofs -->)"
+        )
+    return text
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -135,20 +152,37 @@ def refresh(*, page: Path = PAGE, folder: Path = FOLDER) -> None:
 
 def section(folder: Path = FOLDER) -> str:
     """The page's section: a table of all targets, then each proof with all its figures."""
-    kept = [
-        (proof, json.loads(path.read_text()))
-        for proof in PROOFS
-        if (path := _in(folder, proof)).exists()
-    ]
-    found = [
-        Verdict(target, float(document["figures"][target.figure]))
-        for proof, document in kept
-        for target in proof.targets
-    ]
+    kept = _kept(folder)
+    found = [verdict for proof, document in kept for verdict in _verdicts(proof, document)]
     parts = [HEADING, _INTRODUCTION, report.markdown(report.HEAD, map(report.cells, found))]
     for proof, document in kept:
         parts += _shown(proof, document)
     return "\n\n".join(parts)
+
+
+def table(folder: Path = FOLDER) -> str:
+    """The README's table: every target with what repeats it."""
+    return report.markdown(
+        ("what", "figure", "target", "", "again"),
+        (
+            (*report.cells(verdict), f"`{document['command']}`")
+            for proof, document in _kept(folder)
+            for verdict in _verdicts(proof, document)
+        ),
+    )
+
+
+def _kept(folder: Path) -> list[tuple[Proof, dict[str, Any]]]:
+    return [
+        (proof, json.loads(path.read_text()))
+        for proof in PROOFS
+        if (path := _in(folder, proof)).exists()
+    ]
+
+
+def _verdicts(proof: Proof, document: Mapping[str, Any]) -> list[Verdict]:
+    figures = document["figures"]
+    return [Verdict(target, float(figures[target.figure])) for target in proof.targets]
 
 
 def _in(folder: Path, proof: Proof) -> Path:
