@@ -10,7 +10,7 @@ only the transactions that concern us have their receipts read.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Self
 
@@ -20,6 +20,7 @@ from actors.core.chain_events import ChainTx
 from actors.core.chain_view import BlockRef
 from actors.core.watch_index import WatchIndex
 from actors.ports import PersistentError, TransientError
+from daemon.drivers.blocks_ahead import Spawn
 from daemon.drivers.evm_internal import InternalPayments
 from daemon.drivers.evm_rpc import EvmRpc, header_call
 from daemon.drivers.evm_wire import (
@@ -48,8 +49,6 @@ _QUICK_S = 1.0
 _SLOW_S = 4.0
 _GOOD_BATCHES = 50
 """After so many more is tried again than was once refused."""
-
-Spawn = Callable[[Callable[[], Any]], None]
 
 
 class Pace:

@@ -14,8 +14,9 @@ from actors.core.assets import Chain
 from actors.core.chain_view import BlockRef, consecutive
 from actors.core.watch_index import WatchIndex
 from actors.ports import Log, MempoolSnapshot, NodeStatus, PersistentError, Signal
+from daemon.drivers.blocks_ahead import Spawn
 from daemon.drivers.jsonrpc_login import Login
-from daemon.drivers.monero_blocks import BlockReader, Pace, Spawn
+from daemon.drivers.monero_blocks import BlockReader, Pace
 from daemon.drivers.monero_feed import BLOCK_TOPIC, POOL_TOPIC, MoneroFeed
 from daemon.drivers.monero_mempool import MempoolReader
 from daemon.drivers.monero_rpc import MoneroRpc

@@ -10,17 +10,17 @@ from the bytes, and the height is in the block.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, Self
+from collections.abc import Sequence
+from functools import partial
+from typing import Self
 
 import trio
 
 from actors.core.chain_events import ChainTx
 from actors.core.chain_view import BlockRef
 from actors.core.watch_index import WatchIndex
-from actors.ports import PersistentError, TransientError
+from actors.ports import TransientError
+from daemon.drivers.blocks_ahead import BlocksAhead, Spawn
 from daemon.drivers.jsonrpc_words import AnswerTooLargeError
 from daemon.drivers.monero_rpc import MoneroRpc, RawBlock
 from daemon.drivers.monero_search import Search, Sought
@@ -34,9 +34,6 @@ MOST_BLOCKS = 250
 _SLOW_S = 2.0
 _PARSED_AT_ONCE = 20
 """Transactions parsed before others have their turn: some 2 ms."""
-
-Spawn = Callable[[Callable[[], Any]], None]
-Failure = TransientError | PersistentError
 
 
 class Pace:
@@ -92,10 +89,7 @@ class BlockReader:
         self._fetcher = _Fetcher(rpc, heights, pace)
         self._index = index
         self._search = search
-        self._spawn = spawn
-        self._ahead: trio.MemoryReceiveChannel[_Batch | Failure] | None = None
-        self._ready: deque[_Block] = deque()
-        self._last: bytes | None = None
+        self._blocks = BlocksAhead(self._fetcher.fetch, partial(_try_new_keys, search), spawn=spawn)
 
     def __aiter__(self) -> Self:
         return self
@@ -104,14 +98,9 @@ class BlockReader:
         """The next block. Raises TransientError or PersistentError; then the reader is spent."""
         finished = True
         try:
-            if not self._ready:
-                self._ready.extend(await self._next_batch())
-            if not self._ready:
+            block = await self._blocks.next()
+            if block is None:
                 raise StopAsyncIteration
-            block = self._ready.popleft()
-            if self._last is not None and block.ref.parent != self._last:
-                raise StopAsyncIteration
-            self._last = block.ref.hash
             found = block.ref, await self._match(block)
             finished = False
             return found
@@ -122,15 +111,7 @@ class BlockReader:
     def close(self) -> None:
         """Drop what was read ahead. May be called again."""
         self._fetcher.close()
-        self._ready.clear()
-        if self._ahead is not None:
-            # Whoever reads ahead notices when he wants to hand over.
-            self._ahead.close()
-
-    def __del__(self) -> None:
-        # An iterator that is left in the middle has no other moment to end what reads ahead.
-        if self._ahead is not None and trio.lowlevel.in_trio_run():
-            self._ahead.close()
+        self._blocks.close()
 
     async def _match(self, block: _Block) -> tuple[ChainTx, ...]:
         # Others have their turn between two blocks, whatever the reader does with them.
@@ -145,51 +126,6 @@ class BlockReader:
                 # Proving amounts takes its time, and a block may hold hundreds of payments.
                 await trio.lowlevel.checkpoint()
         return tuple(found)
-
-    async def _next_batch(self) -> _Batch:
-        """The next batch, scanned; empty at the end."""
-        if self._spawn is None:
-            batch = await self._fetcher.fetch()
-            await _try_new_keys(self._search, batch)
-            return batch
-        if self._ahead is None:
-            self._ahead = _read_ahead(self._fetcher, self._search, self._spawn)
-        try:
-            batch_or_failure = await self._ahead.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            return []
-        if isinstance(batch_or_failure, list):
-            return batch_or_failure
-        raise batch_or_failure
-
-
-def _read_ahead(
-    fetcher: _Fetcher, search: Search, spawn: Spawn
-) -> trio.MemoryReceiveChannel[_Batch | Failure]:
-    """Start to fetch and to scan; neither knows the reader, whose end must end them."""
-    fetched_in, fetched_out = trio.open_memory_channel[_Batch | Failure](0)
-    scanned_in, scanned_out = trio.open_memory_channel[_Batch | Failure](0)
-
-    async def fetch() -> None:
-        async with fetched_in:
-            with suppress(trio.BrokenResourceError):
-                try:
-                    while batch := await fetcher.fetch():
-                        await fetched_in.send(batch)
-                except (TransientError, PersistentError) as error:
-                    await fetched_in.send(error)
-
-    async def scan() -> None:
-        async with fetched_out, scanned_in:
-            with suppress(trio.BrokenResourceError):
-                async for batch in fetched_out:
-                    if isinstance(batch, list):
-                        await _try_new_keys(search, batch)
-                    await scanned_in.send(batch)
-
-    spawn(fetch)
-    spawn(scan)
-    return scanned_out
 
 
 async def _try_new_keys(search: Search, batch: _Batch) -> None:

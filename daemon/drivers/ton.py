@@ -16,10 +16,11 @@ from actors.core.chain_events import ChainTx
 from actors.core.chain_view import BlockRef, consecutive
 from actors.core.watch_index import WatchIndex
 from actors.ports import Log, MempoolSnapshot, NodeStatus, Signal, TransientError
+from daemon.drivers.blocks_ahead import Spawn
 from daemon.drivers.jsonrpc_login import Login
 from daemon.drivers.rpc_client import RpcStatistics
 from daemon.drivers.signal_buffer import SignalStatistics
-from daemon.drivers.ton_blocks import BlockReader, Pace, Spawn
+from daemon.drivers.ton_blocks import BlockReader, Pace
 from daemon.drivers.ton_feed import TonFeed
 from daemon.drivers.ton_jettons import Jettons
 from daemon.drivers.ton_match import Matcher

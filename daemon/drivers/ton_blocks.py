@@ -6,10 +6,7 @@ block's transactions, several blocks at a time. How many follows how many transa
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import trio
 
@@ -17,6 +14,7 @@ from actors.core.chain_events import ChainTx
 from actors.core.chain_view import BlockRef
 from actors.core.watch_index import WatchIndex
 from actors.ports import PersistentError, TransientError
+from daemon.drivers.blocks_ahead import BlocksAhead, Failure, Spawn
 from daemon.drivers.ton_api import IncompleteError
 from daemon.drivers.ton_match import Matcher
 from daemon.drivers.ton_mempool import Mempool
@@ -33,9 +31,6 @@ ATTEMPTS = 8
 RETRY_S = 0.5
 """A replica that lags behind another has caught up by then, or else the server is broken."""
 _MATCHED_AT_ONCE = 500
-
-Spawn = Callable[[Callable[[], Any]], None]
-Failure = TransientError | PersistentError
 
 
 class _Block(NamedTuple):
@@ -85,10 +80,7 @@ class BlockReader:
         self._index = index
         self._matcher = matcher
         self._mempool = mempool
-        self._spawn = spawn
-        self._ahead: trio.MemoryReceiveChannel[_Batch | Failure] | None = None
-        self._ready: deque[_Block] = deque()
-        self._last: bytes | None = None
+        self._blocks = BlocksAhead(self._fetcher.fetch, spawn=spawn)
 
     def __aiter__(self) -> Self:
         return self
@@ -97,14 +89,9 @@ class BlockReader:
         """The next block. Raises TransientError or PersistentError; then the reader is spent."""
         finished = True
         try:
-            if not self._ready:
-                self._ready.extend(await self._next_batch())
-            if not self._ready:
+            block = await self._blocks.next()
+            if block is None:
                 raise StopAsyncIteration
-            block = self._ready.popleft()
-            if self._last is not None and block.ref.parent != self._last:
-                raise StopAsyncIteration
-            self._last = block.ref.hash
             found = block.ref, await self._match(block.txs)
             finished = False
             return found
@@ -115,15 +102,7 @@ class BlockReader:
     def close(self) -> None:
         """Drop what was read ahead. May be called again."""
         self._fetcher.close()
-        self._ready.clear()
-        if self._ahead is not None:
-            # Whoever reads ahead notices when he wants to hand over.
-            self._ahead.close()
-
-    def __del__(self) -> None:
-        # An iterator that is left in the middle has no other moment to end what reads ahead.
-        if self._ahead is not None and trio.lowlevel.in_trio_run():
-            self._ahead.close()
+        self._blocks.close()
 
     async def _match(self, txs: tuple[TonTx, ...]) -> tuple[ChainTx, ...]:
         # Addresses that were given out after the block was fetched must not be overlooked.
@@ -137,36 +116,6 @@ class BlockReader:
                 found.append(match)
                 self._mempool.in_block(match.txid)
         return tuple(found)
-
-    async def _next_batch(self) -> _Batch:
-        if self._spawn is None:
-            return await self._fetcher.fetch()
-        if self._ahead is None:
-            self._ahead = _read_ahead(self._fetcher, self._spawn)
-        try:
-            batch_or_failure = await self._ahead.receive()
-        except (trio.EndOfChannel, trio.ClosedResourceError):
-            return []
-        if isinstance(batch_or_failure, list):
-            return batch_or_failure
-        raise batch_or_failure
-
-
-def _read_ahead(fetcher: _Fetcher, spawn: Spawn) -> trio.MemoryReceiveChannel[_Batch | Failure]:
-    """Start to fetch; the task does not know the reader, whose end must end it."""
-    into, out = trio.open_memory_channel[_Batch | Failure](0)
-
-    async def fetch() -> None:
-        async with into:
-            with suppress(trio.BrokenResourceError):
-                try:
-                    while batch := await fetcher.fetch():
-                        await into.send(batch)
-                except (TransientError, PersistentError) as error:
-                    await into.send(error)
-
-    spawn(fetch)
-    return out
 
 
 class _Fetcher:
