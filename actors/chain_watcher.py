@@ -23,7 +23,7 @@ branches is active after a crash, the blocks that somebody was told of are told 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,6 +60,8 @@ SIGNALS = 1024
 SAVE_EVERY_S = 1.0
 """During catch-up over blocks that concern nobody, the cursor is saved this often."""
 PROGRESS_EVERY_S = 10.0
+RIVALS = 1000
+"""Transactions remembered for having displaced a payment without being one."""
 CONTRADICTIONS = 20
 """How often in a row a node may name a tip and then not give the blocks that lead to it."""
 
@@ -142,6 +144,8 @@ class ChainWatcher:
         self._mailbox: Mailbox[Signal] = Mailbox(SIGNALS)
         self._mempool_stale = True
         self._missing_since: dict[bytes, float] = {}
+        self._rivals: dict[bytes, None] = {}
+        """Pushed since the last snapshot; when one leaves, what it displaced may be there still."""
         self._short_since: float | None = None
         self._snapshot_at = 0.0
         self._final_height: int | None = None
@@ -191,7 +195,10 @@ class ChainWatcher:
         await self._news(arrived)
         # Looked at after the news: what came and left in one round would be missed otherwise.
         left = {signal.txid for signal in signals if isinstance(signal, TxLeft)}
-        if any(txid in self._index.unconfirmed or txid in self._index.contested for txid in left):
+        index, rivals = self._index, self._rivals
+        if any(
+            txid in index.unconfirmed or txid in index.contested or txid in rivals for txid in left
+        ):
             self._mempool_stale = True
         while self._mempool_stale or self._eviction_is_due():
             await self._read_mempool()
@@ -209,10 +216,25 @@ class ChainWatcher:
         for signal in arrived:
             self._missing_since.pop(signal.tx.txid, None)
         added = tuple(signal.tx for signal in arrived)
+        self._remember_rivals(added)
         await self._audience.tell(MempoolChanged(added, (), self._clock.now_ms()), self.view)
         now = trio.current_time()
         for signal in arrived:
             self._audience.pushed(now - signal.received_at)
+
+    def _remember_rivals(self, txs: Sequence[ChainTx]) -> None:
+        """News may come out of order: a rival that was displaced itself, after what displaced it.
+
+        It is no payment and nobody waits for it, so that it left would mean nothing.
+        """
+        paid_from = {key for tx in txs if tx.outputs for key in tx.spends}
+        for tx in txs:
+            if not tx.outputs and any(
+                key in paid_from or key in self._index.conflicts for key in tx.spends
+            ):
+                self._rivals[tx.txid] = None
+                if len(self._rivals) > RIVALS:
+                    del self._rivals[next(iter(self._rivals))]
 
     async def _finality(self) -> None:
         height = await self._source.final_height()
@@ -383,6 +405,7 @@ class ChainWatcher:
             return
         self._mempool_stale = False
         self._snapshot_at = began
+        self._rivals.clear()
         self.progress.mempool_reads += 1
         contested = tuple(
             RemovedTx(txid, Removal.CONTESTED)

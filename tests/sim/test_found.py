@@ -75,3 +75,28 @@ def test_a_payment_that_is_mined_while_its_node_has_lost_its_newest_blocks():
         ("mine", 0, 17, 2),
     ]
     assert play(plan, seed=208378836).events
+
+
+def test_a_rival_that_is_told_of_after_what_displaced_it():
+    """A payment had replaced it already; its own news came later, and put the payment away. That it
+    left was nobody's concern, for it pays nobody. (Seed 219426457.)
+    """
+    plan = [
+        ("user",),
+        ("reader", "status", None, ("payment.seen", "payment.included", "invoice.covered"), False),
+        ("create", 84, 2, 400000000000, 25, None, None, "goipay", "key 1", False),
+        ("create", 999, 0, 2500000000000, 60, None, None, "goipay", "key 2", False),
+        ("create", 283, 1, 250, 60, 3, 2, "tally", "key 3", False),
+        (
+            "together",
+            True,
+            (
+                ("mine", 2, 63, 1),
+                ("lie", 2, 242),
+                ("bump", 2, 188, 401),
+                ("steal", 1, 884),
+                ("pay", 0, 962, 100),
+            ),
+        ),
+    ]
+    assert play(plan, seed=219426457).events
