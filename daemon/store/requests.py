@@ -107,8 +107,10 @@ class SaveCursor(Request):
 class Operation(Request):
     """Any other write: called with the transaction's connection, perhaps twice, once committed."""
 
-    __slots__ = ("run",)
+    __slots__ = ("passing", "run")
 
-    def __init__(self, run: Callable[[Connection], object]) -> None:
+    def __init__(self, run: Callable[[Connection], object], *, passing: bool = False) -> None:
+        """A `passing` one touches only tables of which a backup has no use (schema.PASSING)."""
         super().__init__()
         self.run = run
+        self.passing = passing
