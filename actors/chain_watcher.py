@@ -189,9 +189,13 @@ class ChainWatcher:
                 self._mempool_stale = True
         moved = any(isinstance(signal, TipMoved) for signal in signals)
         # A heartbeat asks for the tip too: an instant is read only with the blocks before it.
+        before = self.view
         if (moved or heartbeat or self._mempool_stale) and not await self._advance():
             self._mempool_stale = True
             return
+        if self._index.contested and self.view is not before:
+            # No node tells when a dispute is over, and blocks that came and went may have ended it.
+            self._mempool_stale = True
         await self._news(arrived)
         # Looked at after the news: what came and left in one round would be missed otherwise.
         left = {signal.txid for signal in signals if isinstance(signal, TxLeft)}

@@ -100,3 +100,27 @@ def test_a_rival_that_is_told_of_after_what_displaced_it():
         ),
     ]
     assert play(plan, seed=219426457).events
+
+
+def test_a_dispute_that_a_block_ended_which_nobody_was_told_of():
+    """The contested payment was mined and unmined within a moment, and disputed no more; to the
+    daemon a block had come that did not concern it. (Seed 219581436.)
+    """
+    plan = [
+        ("user",),
+        ("create", 105, 2, 100, 60, None, 1, "tally", "key 1", False),
+        ("together", False, (("pay", 2, 781, 150), ("pay outputs", 1, 903, 2))),
+        ("contest", 2, 556),
+        (
+            "together",
+            False,
+            (
+                ("pay replaceable", 2, 988, 100),
+                ("go back", 2, 927),
+                ("mine", 2, 63, 0),
+                ("mine", 1, 18, 1),
+                ("go back", 2, 440),
+            ),
+        ),
+    ]
+    assert play(plan, seed=219581436).events
