@@ -136,7 +136,9 @@ def _see_output(draft: _Draft, output: Output, seen: TxSeen) -> None:
     if known is not None and known.gone is None:
         return
     since_ms = seen.at_ms if seen.known_since_ms is None else min(seen.at_ms, seen.known_since_ms)
-    first_seen_ms, late, policies = _timing(draft.invoice, known, seen.replaces, since_ms)
+    first_seen_ms, late, policies = _timing(
+        draft.invoice, known, output.asset, seen.replaces, since_ms
+    )
     unlock_height, unlock_ms = _lock(known, output, tip_height=seen.tip_height, at_ms=since_ms)
     draft.record(
         PaymentSeen(
@@ -175,7 +177,9 @@ def _include_output(draft: _Draft, output: Output, included: TxIncluded) -> None
             PaymentDisconnected(included.at_ms, known.outpoint, known.height, known.block_hash)
         )
     since_ms = _by_header(block.time_s * 1000, included.at_ms)
-    first_seen_ms, late, policies = _timing(draft.invoice, known, included.replaces, since_ms)
+    first_seen_ms, late, policies = _timing(
+        draft.invoice, known, output.asset, included.replaces, since_ms
+    )
     unlock_height, unlock_ms = _lock(known, output, tip_height=block.height, at_ms=since_ms)
     draft.record(
         PaymentIncluded(
@@ -262,16 +266,17 @@ def _refuse(draft: _Draft, refused: OutputsRefused) -> None:
 
 
 def _timing(
-    invoice: Invoice, known: Payment | None, replaces: tuple[bytes, ...], at_ms: int
+    invoice: Invoice, known: Payment | None, asset: str, replaces: tuple[bytes, ...], at_ms: int
 ) -> tuple[int, bool, tuple[Applied, ...]]:
     """When the money was first seen, whether that was too late, and by what it counts if it was.
 
-    Money keeps the time of the payment it replaces and of its own earlier appearance. What comes
-    (back) to an expired invoice is late; what was there all the time stays as it was judged.
+    Money keeps the time of the payment it replaces, if that was of the same asset, and of its own
+    earlier appearance. What comes (back) to an expired invoice is late; what was there all the time
+    stays as it was judged.
     """
     if known is not None and known.gone is None:
         return _judged(invoice, known)
-    earlier = [p for p in invoice.payments if p.outpoint.txid in replaces]
+    earlier = [p for p in invoice.payments if p.outpoint.txid in replaces and p.asset == asset]
     if known is not None:
         earlier.append(known)
     if not earlier:

@@ -287,7 +287,8 @@ def check_wake_height(invoice: Invoice) -> None:
     found = decide(invoice, TipReached(first, 0))
     unlocked = [event for event in found if isinstance(event, PaymentUnlocked)]
     assert bool(unlocked) is (first == unlock)
-    if first == wake:
+    if first == wake and not (unlocked and invoice.terms.policy and invoice.terms.policy.bands):
+        # What is unlocked at that very height may make the amount one that wants more of them.
         assert isinstance(found[-1], InvoiceSettled)
         assert found[-1].credited_base >= invoice.needed_base
 

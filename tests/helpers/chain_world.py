@@ -229,6 +229,9 @@ class Feed:
         self._read_blocks(world)
         if mempool:
             self._read_mempool(world)
+            if self.blocks:
+                # As the router does: a replacement may have made do with fewer confirmations.
+                self._tell_tip(self.blocks[-1], world.now_ms)
         self._account(world, mempool=mempool, expired=expired)
         if self.style is Style.DUPLICATED:
             del self.blocks[-REWIND:]

@@ -27,6 +27,13 @@ class SimAccount(PlainAccount):
         return [out for out in super().paid_by(tx) if out.asset == self.terms.asset]
 
     _either = False
+    _cancelled = False
+    """Since the last look."""
+
+    def cancel(self) -> None:
+        was_open = self.open
+        super().cancel()
+        self._cancelled |= was_open and not self.open
 
     def standing(self, node: SimNode) -> dict[bytes, int | None]:
         """txid → height of all that has to do with the invoice, in any asset; -1 if contested."""
@@ -42,9 +49,10 @@ class SimAccount(PlainAccount):
 
     def look(self, node: SimNode, now_ms: int, *, remembers: bool) -> None:
         self.final = node.final
-        was_open = self.open
+        was_open = self.open or self._cancelled
+        self._cancelled = False
         super().look(node, now_ms, remembers=remembers)
-        # Settled and overdue in the same moment: either may have been noticed first.
+        # Settled, or cancelled, and overdue in the same moment: either may have come first.
         closed = was_open and not self.open
         self._either = closed and not self.deadline and now_ms >= self.terms.expires_at_ms
 

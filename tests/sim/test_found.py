@@ -124,3 +124,69 @@ def test_a_dispute_that_a_block_ended_which_nobody_was_told_of():
         ),
     ]
     assert play(plan, seed=219581436).events
+
+
+def test_a_cancellation_in_the_moment_in_which_the_time_to_pay_ends():
+    """Late money was accepted, so the invoice was pending still, and its deadline had been noticed
+    already; the plain account put the cancellation first. (Seed 220169037.)
+    """
+    plan = [
+        ("user",),
+        ("create", 777, 2, 100, 25, 3, 0, "tally", "key 1", False),
+        ("create", 898, 1, 100, 60, None, 3, "tally", "key 2", False),
+        ("create", 815, 1, 0, 1000000, 0, None, "tally", "key 3", False),
+        ("rest",),
+        ("stop",),
+        ("mine", 2, 63, 0),
+        ("bump", 2, 409, 494),
+        ("cancel", 272),
+    ]
+    assert play(plan, seed=220169037).events
+
+
+def test_money_that_replaces_a_token_does_not_take_its_time():
+    """A worthless token in time, and the money by the same coin when the price had moved: it was
+    believed to be in time. (Seed 220170469.)
+    """
+    plan = [
+        ("user",),
+        ("create", 897, 1, 100, 25, 1, 1, "tally", "key 3", False),
+        ("rest",),
+        (
+            "together",
+            True,
+            (
+                ("pay", 0, 238, 100),
+                ("reorg", 2, 9, 51, 20),
+                ("pay replaceable", 2, 552, 100),
+            ),
+        ),
+        ("pay many", 1, 526, 626),
+        (
+            "together",
+            True,
+            (("pay one key", 2, 282, 100), ("contest", 2, 772), ("mine", 2, 63, 3)),
+        ),
+        ("reorg", 2, 9, 53, 12),
+        ("pay outputs", 0, 765, 3),
+        ("mend disk",),
+        ("pay", 1, 581, 150),
+        (
+            "together",
+            True,
+            (
+                ("pay many", 2, 203, 98),
+                ("finalise", 1, 2),
+                ("pay token", 1, 230),
+                ("mine theft", 0, 640),
+                ("mine", 0, 63, 2),
+            ),
+        ),
+        ("disk", "reads", 1),
+        ("pay", 2, 139, 100),
+        ("mend disk",),
+        ("return", 1, 485),
+        ("mine theft", 0, 379),
+        ("bump", 1, 44, 555),
+    ]
+    assert play(plan, seed=220170469).events
