@@ -276,7 +276,9 @@ class InvoiceActors:
                 if actor.invoice is None:
                     await self._load(actor)
                 for start in range(0, len(letter.inputs), SLICE):
-                    await self._handle(actor, letter.inputs[start : start + SLICE])
+                    end = start + SLICE
+                    more = end < len(letter.inputs)
+                    await self._handle(actor, letter.inputs[start:end], more=more)
             except Exception as error:  # noqa: BLE001 - the boundary around one invoice
                 self._crashes += 1
                 self._log.error(
@@ -301,7 +303,7 @@ class InvoiceActors:
             lambda: self._store.quarantine(actor.invoice_id, self._chain, from_height=letter.height)
         )
 
-    async def _handle(self, actor: InvoiceActor, inputs: Sequence[Input]) -> None:
+    async def _handle(self, actor: InvoiceActor, inputs: Sequence[Input], *, more: bool) -> None:
         for _ in range(CONFLICTS):
             before = actor.invoice
             if before is None:
@@ -309,7 +311,7 @@ class InvoiceActors:
                     "mail for an invoice that was never recorded", invoice=str(actor.invoice_id)
                 )
                 return
-            steps = _steps(before, inputs)
+            steps = _steps(before, inputs, more=more)
             if not steps:
                 return
             outcome = await self._append(before, steps)
@@ -386,10 +388,11 @@ class _Question:
         self.answered = False
 
 
-def _steps(invoice: Invoice, inputs: Sequence[Input]) -> tuple[Step, ...]:
+def _steps(invoice: Invoice, inputs: Sequence[Input], *, more: bool) -> tuple[Step, ...]:
+    """What follows from the inputs, which came at one moment, perhaps with `more` after them."""
     steps: list[Step] = []
-    for happened in inputs:
-        for event in decide(invoice, happened):
+    for left, happened in zip(reversed(range(len(inputs))), inputs, strict=True):
+        for event in decide(invoice, happened, more=more or left > 0):
             invoice = evolve(invoice, event)
             steps.append(Step(event, invoice))
     return tuple(steps)

@@ -63,8 +63,12 @@ def create(terms: Terms) -> InvoiceCreated:
     return InvoiceCreated(at_ms=terms.created_at_ms, terms=terms)
 
 
-def decide(invoice: Invoice, happened: Input) -> tuple[Event, ...]:
-    """The facts that `happened` adds; empty when the state knows it all already."""
+def decide(invoice: Invoice, happened: Input, *, more: bool = False) -> tuple[Event, ...]:
+    """The facts that `happened` adds; empty when the state knows it all already.
+
+    With `more`, other news of the same moment are decided next: a block may take one payment away
+    and bring another, and the invoice does not expire in between.
+    """
     draft = _Draft(invoice)
     at_ms = happened.at_ms
     tip_height: int | None = None
@@ -103,7 +107,7 @@ def decide(invoice: Invoice, happened: Input) -> tuple[Event, ...]:
         case _:
             assert_never(happened)
     deciding_height = tip_height if invoice.terms.finality is None else final_height
-    _follow(draft, at_ms, deciding_height, read_up_to_ms)
+    _follow(draft, at_ms, deciding_height, read_up_to_ms, more=more)
     return tuple(draft.events)
 
 
@@ -315,9 +319,18 @@ def _disconnect(draft: _Draft, stale: Callable[[Payment, int], bool], *, at_ms: 
             draft.record(PaymentDisconnected(at_ms, payment.outpoint, height, block_hash))
 
 
-def _follow(draft: _Draft, at_ms: int, tip_height: int | None, read_up_to_ms: int | None) -> None:
+def _follow(
+    draft: _Draft,
+    at_ms: int,
+    tip_height: int | None,
+    read_up_to_ms: int | None,
+    *,
+    more: bool,
+) -> None:
     """Record what the payments now mean for the invoice, until nothing more follows."""
     while (event := _consequence(draft.invoice, at_ms, tip_height, read_up_to_ms)) is not None:
+        if more and isinstance(event, InvoiceExpired):
+            return
         draft.record(event)
 
 

@@ -27,10 +27,10 @@ def poison(monkeypatch):
     """Have the handling of these invoices fail, as a bug would."""
     poisoned = set()
 
-    def poisoned_decide(invoice, happened):
+    def poisoned_decide(invoice, happened, *, more):
         if invoice.terms.invoice_id in poisoned:
             raise ZeroDivisionError("a bug")
-        return decide(invoice, happened)
+        return decide(invoice, happened, more=more)
 
     monkeypatch.setattr(invoice_actor, "decide", poisoned_decide)
     return poisoned

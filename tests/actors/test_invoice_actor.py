@@ -82,12 +82,12 @@ def poison(monkeypatch):
     """Have `decide` fail for the invoices in the set, as a bug in their handling would."""
     poisoned: dict[UUID, int] = {}
 
-    def poisoned_decide(invoice, happened):
+    def poisoned_decide(invoice, happened, *, more):
         left = poisoned.get(invoice.terms.invoice_id, 0)
         if left:
             poisoned[invoice.terms.invoice_id] = left - 1
             raise ZeroDivisionError("a bug")
-        return decide(invoice, happened)
+        return decide(invoice, happened, more=more)
 
     monkeypatch.setattr(invoice_actor, "decide", poisoned_decide)
     return poisoned

@@ -122,6 +122,30 @@ async def test_only_those_concerned_are_woken(autojump_clock):
         assert it.store.calls["append"] - appends == 3, "seen, included, settled"
 
 
+@pytest.mark.parametrize("theft_first", [True, False])
+async def test_what_one_block_takes_and_brings_is_judged_together(autojump_clock, theft_first):
+    """The deadline has passed; by its header, the block is of before that."""
+    async with routed() as it:
+        paid = await it.create()
+        await it.mempool(tx("stolen", (paid, 100)))
+        await it.router.read_up_to(EXPIRES_MS + 1, it.actors, tip_height=9)
+        block_txs = (tx("thief", coins=("stolen",)), tx("one", (paid, 40)), tx("two", (paid, 60)))
+        assert it.live(paid).deadline_reached
+        await it.connect(10, *(block_txs if theft_first else block_txs[::-1]))
+        assert it.live(paid).state is State.SEEN
+        assert it.live(paid).credited_base == 100
+
+
+async def test_a_block_that_brings_too_little_for_what_it_takes_ends_the_waiting(autojump_clock):
+    async with routed() as it:
+        paid = await it.create()
+        await it.mempool(tx("stolen", (paid, 100)))
+        await it.router.read_up_to(EXPIRES_MS + 1, it.actors, tip_height=9)
+        thief = tx("thief", coins=("stolen",))
+        await it.connect(10, thief, *(tx(f"late {n}", (paid, 1)) for n in range(70)))
+        assert it.live(paid).state is State.EXPIRED
+
+
 async def test_a_batch_payout_reaches_each_of_its_invoices(autojump_clock):
     async with routed() as it:
         invoices = [await it.create() for _ in range(3)]

@@ -190,3 +190,30 @@ def test_money_that_replaces_a_token_does_not_take_its_time():
         ("bump", 1, 44, 555),
     ]
     assert play(plan, seed=220170469).events
+
+
+def test_a_block_that_takes_one_payment_away_and_brings_another():
+    """The deadline had passed; between the two the invoice was not covered, and expired: paid, and
+    expired. (Seed 221357799.)
+    """
+    plan = [
+        ("user",),
+        ("create", 73, 2, 100, 60, None, None, "tally", "key 1", False),
+        ("create", 557, 2, 250, 600, 1, 0, "tally", "key 2", False),
+        ("rest",),
+        ("node", 2, "refuses", 2),
+        ("mine", 2, 63, 1),
+        ("mend node", 2),
+        ("create", 435, 2, 40, 25, 3, 0, "tally", "key 3", True),
+        ("node", 2, "down", 3),
+        ("reorg", 2, 1, 9, 61),
+        ("mend node", 2),
+        ("pay locked", 2, 889, 2),
+        ("pay locked for", 2, 345, 5),
+        ("node", 2, "dropped", 0),
+        ("pay", 2, 972, 150),
+        ("cancel", 728),
+        ("contest", 2, 278),
+        ("reorg", 2, 1, 61, 14),
+    ]
+    assert play(plan, seed=221357799).events
