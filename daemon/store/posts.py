@@ -171,9 +171,7 @@ def answers(connection: Connection, post_ids: Collection[UUID]) -> dict[UUID, An
 
 def sweep(connection: Connection) -> None:
     """Delete the posts that nobody waits for any more."""
-    old = select(posts.c.id).where(posts.c.asked_at_ms < _NOW_MS - KEPT_MS)
-    # Another process may be about the same, row by row in another order.
-    connection.execute(delete(posts).where(posts.c.id.in_(old.with_for_update(skip_locked=True))))
+    connection.execute(delete(posts).where(posts.c.asked_at_ms < _NOW_MS - KEPT_MS))
 
 
 # --- standings ------------------------------------------------------------------------------------

@@ -107,10 +107,8 @@ class SaveCursor(Request):
 class Operation(Request):
     """Any other write: called with the transaction's connection, perhaps twice, once committed."""
 
-    __slots__ = ("passing", "run")
+    __slots__ = ("run",)
 
-    def __init__(self, run: Callable[[Connection], object], *, passing: bool = False) -> None:
-        """A `passing` one touches only tables of which a backup has no use (schema.PASSING)."""
+    def __init__(self, run: Callable[[Connection], object]) -> None:
         super().__init__()
         self.run = run
-        self.passing = passing

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 
 import trio
 from sqlalchemy import URL, Connection
@@ -58,9 +57,7 @@ class SharedStore(SqlStore):
         self.writer = Writer(session, self._committed, breakage)
         super().__init__(database, self.writer)
         self.listener = listener
-        self.duties = SqlDuties(
-            session, listener, write=partial(self._do, passing=True), read=self._read
-        )
+        self.duties = SqlDuties(session, listener, write=self._do, read=self._read)
         self.follower = Follower(self._read, on_commit, seq=seq)
 
     async def append(

@@ -4,7 +4,6 @@ One transaction at a time, over all processes: each takes a lock first and keeps
 is done. So sequence order is commit order, a reader that has seen event n has seen all before it,
 and what one transaction reads, no other changes before its end: the books are as safe against other
 processes as they are against other tasks. Within the lock the log's end is read, not remembered.
-Only posts and standings are written out of turn.
 
 Duties are locks of this very session (actors.duties): they end when it ends, and so does everything
 that is not committed yet. A session that held one is never replaced: the process has to end.
@@ -26,7 +25,7 @@ from daemon.store import log
 from daemon.store.database import CHANNEL, PostgresDatabase
 from daemon.store.errors import StillOpenError, display
 from daemon.store.log import Written
-from daemon.store.requests import Append, Operation, Request
+from daemon.store.requests import Append, Request
 from daemon.store.session import Session, prepare_within
 
 APPENDED = "log"
@@ -56,11 +55,6 @@ class SharedSession(Session):
         return True
 
     def _start(self, connection: Connection, batch: Sequence[Request]) -> LogTip:
-        if all(isinstance(one, Operation) and one.passing for one in batch):
-            # Posts and standings are nobody's books: no turn, and no waiting for the disk. What is
-            # lost with the server is asked for again, as are the duties, which end with it.
-            connection.execute(text("SET LOCAL synchronous_commit = off"))
-            return self._tip
         _take_turn(connection)
         # Not in the same statement: that sees the log as it was before it waited for its turn.
         return log.tip(connection) if any(isinstance(r, Append) for r in batch) else self._tip

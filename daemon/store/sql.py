@@ -194,8 +194,8 @@ class SqlStore(SqlAccess):
         assert self._writer is not None, "the store is open for reading only"
         return self._writer
 
-    async def _do(self, run: Callable[[Connection], T], *, passing: bool = False) -> T:
-        return cast("T", await self._writing.submit(Operation(run, passing=passing)))
+    async def _do(self, run: Callable[[Connection], T]) -> T:
+        return cast("T", await self._writing.submit(Operation(run)))
 
     async def _read(self, query: Callable[[Connection], T]) -> T:
         return await trio.to_thread.run_sync(self._query, query, limiter=self._limiter)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import create_engine, text
@@ -25,18 +23,6 @@ def run(url: str, statement: str) -> Any:
         with engine.begin() as connection:
             done = connection.execute(text(statement))
             return done.scalar() if done.returns_rows else None
-    finally:
-        engine.dispose()
-
-
-@contextmanager
-def somebodys_turn(url: str) -> Iterator[None]:
-    """Within the block, another process is in the middle of a transaction that writes."""
-    engine = create_engine(url)
-    try:
-        with engine.begin() as connection:
-            connection.execute(text(f"SELECT pg_advisory_xact_lock({TURN})"))
-            yield
     finally:
         engine.dispose()
 

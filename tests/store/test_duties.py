@@ -8,14 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 import trio.testing
-from sqlalchemy import text
 
 from actors.duties import DutyLostError
 from actors.ports import PersistentError, TransientError
 from daemon.store import SharedStore, open_shared_store
 from daemon.store.duties import SqlDuties
 from tests.helpers.ledger import grow
-from tests.helpers.sessions import end_holders, end_sessions, holders, run, somebodys_turn
+from tests.helpers.sessions import end_holders, end_sessions, holders, run
 from tests.store.conftest import ignore
 
 
@@ -147,31 +146,6 @@ async def test_posts_are_answered_by_the_holder(shared_url: str) -> None:
         assert sorted(answers) == sorted(b"create:N%d" % number for number in range(250))
         assert asker.duties.statistics().asked == 0
         assert holder.duties.statistics().answering == 0
-        nursery.cancel_scope.cancel()
-
-
-async def test_posts_wait_for_nobodys_turn_nor_for_the_disk_and_facts_wait_for_both(
-    shared_url: str,
-) -> None:
-    async with (
-        member(shared_url) as asker,
-        member(shared_url) as holder,
-        trio.open_nursery() as nursery,
-    ):
-        await holder.duties.take("watch:BTC", holder="h")
-        nursery.start_soon(holder.duties.serve, "watch:BTC", shout)
-        with somebodys_turn(shared_url):
-            await holder.duties.report("watch:BTC", b"fine")
-            assert await asker.duties.ask("watch:BTC", "create", b"now") == b"create:NOW"
-            with trio.move_on_after(0.3):
-                await grow(asker, 1)
-            assert run(shared_url, "SELECT count(*) FROM events") == 0
-        await until(lambda: run(shared_url, "SELECT count(*) FROM events") == 1)
-        found = [
-            await asker._do(lambda c: c.scalar(text("SHOW synchronous_commit")), passing=passing)
-            for passing in (True, False)
-        ]
-        assert found == ["off", "on"]
         nursery.cancel_scope.cancel()
 
 
