@@ -47,7 +47,9 @@ def ids(wallet):
     return [one.asset for one in wallet.assets]
 
 
-async def test_without_a_list_every_asset_of_the_keys_chains_may_be_asked_for(house, user_id):
+async def test_without_a_list_every_asset_of_the_keys_chains_may_be_asked_for(
+    mock_clock, house, user_id
+):
     wallet = await add(house, user_id, keys=[("btc", BTC_KEY), ("eth", EVM_KEY)])
     assert ids(wallet) == ["BTC", "ETH", "HOUSE_TOKEN"]
     assert set(wallet.accounts) == {"btc", "eth"}
@@ -148,7 +150,7 @@ async def test_keys_are_put_in_taken_out_and_put_back(house, user_id):
     assert back.accounts == wallet.accounts
 
 
-async def test_a_wallet_is_archived_and_brought_back(house, user_id):
+async def test_a_wallet_is_archived_and_brought_back(mock_clock, house, user_id):
     wallet = await add(house, user_id)
     house.clock.jump(5)
     archived = await house.wallets.archive(wallet.id)
